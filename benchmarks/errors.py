@@ -1,0 +1,17 @@
+"""The errors of a benchmark that its user can mend: one line each, saying what to do next."""
+
+
+class BenchmarkError(Exception):
+    """Base; the command line prints the message and exits, without a traceback."""
+
+
+class PriceError(BenchmarkError):
+    """A price row is malformed, or nobody has a price for what was asked."""
+
+
+class PlanError(BenchmarkError):
+    """The load plan or its prompts make no sense."""
+
+
+class EndpointError(BenchmarkError):
+    """The endpoint cannot be driven at all (unreachable, key refused, unknown model)."""

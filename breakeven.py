@@ -1,0 +1,269 @@
+"""The command line. The only module that sees all packages; every command is a few lines over one of them."""
+
+import asyncio
+import logging
+import sys
+import time
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from adapters.errors import AdapterError
+from adapters.registry import Registry
+from benchmarks.errors import BenchmarkError
+from benchmarks.load import bench as run_bench
+from benchmarks.plan import LoadPlan, Slo
+from benchmarks.prices import load_prices
+from benchmarks.workload import questions, synthetic
+from retrieval.documents import walk
+from retrieval.errors import RetrievalError, UnreadableDocument
+from serving.access import RemoteError, open_documents
+from serving.accounting.cost import GpuPrice, Prices
+from serving.app import bind, check_bind, create_app, run
+from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, KeyStore
+from serving.engine.device import Device
+from serving.engine.protocol import EngineFailed
+from serving.gateway import PricesFor, fill_knowledge, open_gateway, prepare_weights
+from serving.settings import Settings, SettingsError, client_api_key, load_settings
+from serving.terminal import Stages, welcome
+
+_USER_ERRORS = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteError, RetrievalError, SettingsError)
+
+app = typer.Typer(
+    name="breakeven", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+)
+keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+console = Console(stderr=True, highlight=False)
+output = Console(highlight=False, soft_wrap=True)
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; default: ./breakeven.yaml.")]
+
+
+class RoleName(StrEnum):
+    """What a key may do."""
+
+    USER = "user"
+    OPERATOR = "operator"
+
+
+@app.command()
+def serve(
+    config: Config = None,
+    host: Annotated[str | None, typer.Option(help="Bind address.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port.")] = None,
+) -> None:
+    """Start the engine and the gateway; Ctrl-C stops both."""
+    settings = load_settings(config, overrides={"server.host": host, "server.port": port})
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("breakeven").setLevel(logging.INFO)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    keys = KeyStore(settings.home / "keys.db")
+    check_bind(settings.server, keys)
+    keys.close()
+    listener = bind(settings.server)
+    address = listener.getsockname()
+    host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104  # compared, not bound
+    url = f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
+    stages = Stages(console)
+    try:
+        async with open_gateway(settings, _prices_for(settings), url, stages) as gateway:
+
+            async def prepare() -> None:
+                failures = await asyncio.to_thread(fill_knowledge, settings, gateway.retriever, stages)
+                await gateway.engine.start(stages)
+                stages.stop()
+                for line in (*failures, *gateway.catalogue.left_out):
+                    console.print(f"note: {line}")
+                shown = welcome(url, gateway.catalogue.names, simulated=gateway.engine.simulated)
+                output.print(shown, markup=False)
+
+            await run(create_app(gateway), listener, settings.server, prepare)
+    finally:
+        stages.stop()
+        listener.close()
+
+
+def _prices_for(settings: Settings) -> PricesFor:
+    book, cost = load_prices(), settings.cost
+
+    def choose(device: Device) -> Prices:
+        hosted = tuple(book.api(model) for model in cost.hosted_models)
+        if cost.usd_per_hour is not None:
+            source = cost.source or "cost.usd_per_hour in the configuration"
+            gpu = GpuPrice("configured", (), cost.usd_per_hour, source, cost.as_of or "not stated", "configured")
+        elif settings.engine.url is not None:
+            raise SettingsError(
+                "set cost.usd_per_hour: what the machine behind engine.url costs cannot be seen from here"
+            )
+        else:
+            gpu = book.cpu if device.kind == "cpu" else book.gpu_for(device.name)
+        return Prices(gpu, hosted)
+
+    return choose
+
+
+@app.command()
+def ingest(
+    path: Annotated[Path, typer.Argument(exists=True, help="A file or a folder.")],
+    knowledge: Annotated[str, typer.Option(help="Name of the knowledge base.")],
+    group: Annotated[list[str] | None, typer.Option(help="Who may read it; default: everyone of the tenant.")] = None,
+    config: Config = None,
+) -> None:
+    """Add documents to a knowledge base; unchanged ones cost a hash."""
+    files = list(walk(path))
+    counts: Counter[str] = Counter()
+    with open_documents(load_settings(config)) as documents:
+        for source, file in track(files, "ingesting", console=console, disable=not console.is_terminal):
+            try:
+                counts[documents.put(knowledge, source, file.read_bytes(), group or [EVERYONE])] += 1
+            except UnreadableDocument as error:
+                counts["failed"] += 1
+                console.print(f"failed: {error}", markup=False)
+    found = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    output.print(f"{knowledge}: {found or f'no readable documents in {path}'}")
+    if counts["failed"] or not files:
+        raise typer.Exit(1)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="A question.")],
+    knowledge: Annotated[str, typer.Option(help="Name of the knowledge base.")],
+    top_k: Annotated[int, typer.Option(help="Passages at most.")] = 4,
+    config: Config = None,
+) -> None:
+    """Show the passages that a question finds, with their scores."""
+    with open_documents(load_settings(config)) as documents:
+        for found in documents.search(knowledge, query, top_k):
+            text = " ".join(found["text"].split())[:160]
+            output.print(f"{found['score']:.3f}  {found['source']}  {found['heading']}\n       {text}", markup=False)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(exists=True, help="A folder with recipe.toml, or the file.")],
+    out: Annotated[Path | None, typer.Option(help="Adapter folder to create; default: under BREAKEVEN_HOME.")] = None,
+    base: Annotated[Path | None, typer.Option(help="Base model checkpoint; default: the embedded one.")] = None,
+    config: Config = None,
+) -> None:
+    """Train a LoRA adapter from a recipe and install it into the registry."""
+    # Heavy: torch and trl are loaded for this command only.
+    from adapters.training import train as train_adapter
+
+    settings = load_settings(config)
+    if base is None:
+        base = asyncio.run(prepare_weights(settings.home, lambda stage: console.print(stage)))
+    folder = out or settings.home / "trained" / time.strftime("%Y%m%d-%H%M%S")
+    # The command as anyone can repeat it: without this machine's paths.
+    manifest = train_adapter(recipe, base, folder, command=f"breakeven train {recipe}", console=console)
+    version = Registry(settings.home / "adapters").install(folder)
+    output.print(f"{version.engine_name} is in {folder} and installed; scores: {manifest.scores}", markup=False)
+
+
+@app.command()
+def adapters(config: Config = None) -> None:
+    """List the installed adapter versions."""
+    registry = Registry(load_settings(config).home / "adapters")
+    table = Table("adapter", "base model", "alias", "created")
+    for name in registry.names():
+        aliases = registry.aliases(name)
+        for version in registry.versions(name):
+            found = registry.resolve(f"{name}@{version}")
+            named = ", ".join(alias for alias, target in aliases.items() if target == version)
+            table.add_row(found.engine_name, found.manifest.base_model, named, found.manifest.created)
+    output.print(table)
+
+
+@app.command()
+def bench(
+    model: Annotated[str, typer.Option(help="Served model.")],
+    url: Annotated[str, typer.Option(help="OpenAI base URL.")] = "http://127.0.0.1:8000/v1",
+    concurrency: Annotated[int | None, typer.Option(help="Closed loop: requests at a time.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Open loop: requests per second, Poisson.")] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds to run.")] = None,
+    requests: Annotated[int | None, typer.Option(help="Requests to send.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSONL of questions; default: made-up prompts.")] = None,
+    prompt_tokens: Annotated[int, typer.Option(help="Length of made-up prompts.")] = 256,
+    max_tokens: Annotated[int, typer.Option(help="Tokens to generate at most.")] = 128,
+    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Always generate max-tokens.")] = False,
+    stream: Annotated[bool, typer.Option(help="Stream the answers.")] = True,
+    slo_ttft: Annotated[float | None, typer.Option(help="Objective: seconds to the first token.")] = None,
+    slo_e2e: Annotated[float | None, typer.Option(help="Objective: seconds to the end.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of prompts and arrivals.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSONL file for the raw timings.")] = None,
+) -> None:
+    """Drive an OpenAI endpoint; print throughput, latency percentiles and cost per query."""
+    plan = LoadPlan(
+        url,
+        model,
+        questions(prompts) if prompts else synthetic(prompt_tokens, seed),
+        concurrency=concurrency,
+        rate=rate,
+        duration_s=duration,
+        requests=requests,
+        stream=stream,
+        max_tokens=max_tokens,
+        ignore_eos=ignore_eos,
+        seed=seed,
+        slo=Slo(slo_ttft, slo_e2e),
+        api_key=client_api_key(),
+    )
+    run_bench(plan, out, output)
+
+
+@keys_app.command("create")
+def keys_create(
+    tenant: Annotated[str, typer.Option(help="Tenant the key belongs to.")] = LOCAL_TENANT,
+    group: Annotated[list[str] | None, typer.Option(help="Groups whose documents it may read.")] = None,
+    role: Annotated[RoleName, typer.Option(help="user asks; operator also manages.")] = RoleName.USER,
+    note: Annotated[str, typer.Option(help="What it is for.")] = "",
+    config: Config = None,
+) -> None:
+    """Make an API key and show it once."""
+    store = KeyStore(load_settings(config).home / "keys.db")
+    key = store.create(tenant, group or [EVERYONE], role.value, note)
+    console.print("This key is shown once and stored hashed. From now on every request needs a key.")
+    output.print(key, markup=False)
+
+
+@keys_app.command("list")
+def keys_list(config: Config = None) -> None:
+    """List keys, without their secrets."""
+    table = Table("id", "tenant", "groups", "role", "note", "state")
+    for key in KeyStore(load_settings(config).home / "keys.db").list():
+        state = "revoked" if key.revoked_at else "in force"
+        caller = key.caller
+        table.add_row(key.id, caller.tenant, ", ".join(sorted(caller.groups)), caller.role, key.note, state)
+    output.print(table)
+
+
+@keys_app.command("revoke")
+def keys_revoke(key_id: str, config: Config = None) -> None:
+    """Refuse a key from now on."""
+    KeyStore(load_settings(config).home / "keys.db").revoke(key_id)
+    output.print(f"{key_id} is revoked")
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and status 1, never a traceback."""
+    try:
+        app()
+    except _USER_ERRORS as error:
+        console.print(f"error: {error}", markup=False, style="red")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

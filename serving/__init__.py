@@ -1,0 +1,1 @@
+"""The gateway: HTTP edge, one request from start to finish, engine, accounting."""

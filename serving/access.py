@@ -1,0 +1,109 @@
+"""The command line's way to the documents: through the gateway that owns the store, or into it if none does."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from retrieval import prompt
+from retrieval.chunking import Chunker
+from retrieval.errors import UnreadableDocument
+from retrieval.lock import OwnerLock
+from retrieval.pipeline import Retriever, Scope
+from serving.auth import LOCAL_OPERATOR
+from serving.errors import Unprocessable
+from serving.gateway import open_store
+from serving.settings import Settings, client_api_key
+
+_TIMEOUT_S = 600
+
+
+class RemoteError(Exception):
+    """The gateway refused or could not be reached; the message says what to do next."""
+
+
+class Documents(Protocol):
+    """The documents of one tenant."""
+
+    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
+        """Add or replace one document; returns `added`, `updated` or `unchanged`. Raises UnreadableDocument."""
+
+    def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
+        """Passages as in `breakeven.retrieval.passages`, best first."""
+
+
+@contextmanager
+def open_documents(settings: Settings) -> Iterator[Documents]:
+    """Raises StoreLocked if another command holds the store, RemoteError if the gateway refuses."""
+    lock = OwnerLock(settings.home / "store.lock")
+    owner = lock.owner()
+    if owner is not None and owner.url.startswith("http"):
+        yield _Remote(owner.url, client_api_key())
+        return
+    lock.acquire("")
+    try:
+        store, embedder = open_store(settings)
+        try:
+            yield _Local(Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens)))
+        finally:
+            store.close()
+    finally:
+        lock.release()
+
+
+class _Local:
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+        self._scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
+
+    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
+        return self._retriever.ingest(self._scope, knowledge, source, data, frozenset(groups)).status
+
+    def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
+        return prompt.describe(self._retriever.search(self._scope, knowledge, query, top_k, -1.0).passages)
+
+
+class _Remote:
+    def __init__(self, url: str, api_key: str | None) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+
+    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
+        query = urllib.parse.urlencode([("group", group) for group in groups])
+        path = f"{_quoted(knowledge)}/documents/{urllib.parse.quote(source)}?{query}"
+        return str(self._call("PUT", path, data, source)["status"])
+
+    def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
+        body = json.dumps({"query": query, "top_k": top_k}).encode()
+        found: list[dict[str, Any]] = self._call("POST", f"{_quoted(knowledge)}/search", body)["data"]
+        return found
+
+    def _call(self, method: str, path: str, body: bytes, source: str = "") -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"{self._url}/v1/breakeven/knowledge/{path}", body, self._headers, method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+                answer: dict[str, Any] = json.load(response)
+                return answer
+        except urllib.error.HTTPError as error:
+            if error.code == Unprocessable.status:
+                raise UnreadableDocument(source, _words(error)) from None
+            hint = "; set BREAKEVEN_API_KEY to an operator key" if error.code in (401, 403) else ""
+            raise RemoteError(_words(error) + hint) from None
+        except (urllib.error.URLError, TimeoutError) as error:
+            raise RemoteError(f"the gateway at {self._url} cannot be reached: {error}") from None
+
+
+def _quoted(name: str) -> str:
+    return urllib.parse.quote(name, safe="")
+
+
+def _words(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason)

@@ -1,0 +1,1 @@
+"""What every request cost: one frozen record, one meter of the accelerator's time, and independent sinks."""

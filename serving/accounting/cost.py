@@ -1,0 +1,108 @@
+"""Seconds and tokens to money. Pure functions; money is Decimal, in US dollars."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from serving.accounting.record import Share, Tokens
+
+_SECONDS_PER_HOUR = Decimal(3600)
+_MILLION = Decimal(1_000_000)
+# A tenth of a nano-dollar: well under the cost of one token, and short enough to read.
+_QUANTUM = Decimal("1e-10")
+
+
+@dataclass(frozen=True, slots=True)
+class GpuPrice:
+    """What one accelerator (or the whole machine, on a CPU) costs per hour, and how we know."""
+
+    id: str
+    name_patterns: tuple[str, ...]
+    usd_per_hour: Decimal
+    source: str
+    as_of: str
+    basis: Literal["quoted", "assumed", "configured"]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiPrice:
+    """A hosted model's list price in US dollars per million tokens."""
+
+    id: str
+    provider: str
+    input_usd_per_mtok: Decimal
+    cached_input_usd_per_mtok: Decimal
+    output_usd_per_mtok: Decimal
+    source: str
+    as_of: str
+    deprecates_on: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Everything that turns a record into money."""
+
+    gpu: GpuPrice
+    hosted: tuple[ApiPrice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCost:
+    """`usage_usd`: the request's share of busy time. `allocation_usd`: that plus its share of idle time."""
+
+    usage_usd: Decimal
+    allocation_usd: Decimal
+
+
+def seconds_usd(seconds: float, price: GpuPrice) -> Decimal:
+    """What `seconds` of one accelerator cost."""
+    return Decimal(seconds) * price.usd_per_hour / _SECONDS_PER_HOUR
+
+
+def request_cost(share: Share, price: GpuPrice) -> RequestCost:
+    """Self-hosted cost of one request from its share of accelerator seconds."""
+    usage = seconds_usd(share.busy_s, price)
+    return RequestCost(usage, usage + seconds_usd(share.idle_s, price))
+
+
+def hosted_usd(tokens: Tokens, price: ApiPrice) -> Decimal:
+    """What the same tokens would cost at a hosted API, at list price and token for token.
+
+    Cached prompt tokens are priced as cached: the hosted cache is assumed to hit where ours did.
+    """
+    fresh = tokens.prompt - tokens.cached
+    total = fresh * price.input_usd_per_mtok + tokens.cached * price.cached_input_usd_per_mtok
+    return (total + tokens.completion * price.output_usd_per_mtok) / _MILLION
+
+
+def money(usd: Decimal) -> str:
+    """US dollars as a plain decimal string without an exponent."""
+    return format(usd.quantize(_QUANTUM), "f")
+
+
+def cost_object(share: Share, tokens: Tokens, prices: Prices, *, simulated: bool) -> dict[str, Any]:
+    """The response's `breakeven.cost` object."""
+    cost = request_cost(share, prices.gpu)
+    gpu = prices.gpu
+    return {
+        "currency": "USD",
+        "allocation_usd": money(cost.allocation_usd),
+        "usage_usd": money(cost.usage_usd),
+        "busy_seconds": round(share.busy_s, 6),
+        "idle_seconds": round(share.idle_s, 6),
+        "basis": "simulated" if simulated else "measured",
+        "price": {
+            "id": gpu.id,
+            "usd_per_hour": str(gpu.usd_per_hour),
+            "source": gpu.source,
+            "as_of": gpu.as_of,
+            "basis": gpu.basis,
+        },
+        "hosted_equivalent_usd": hosted_equivalents(tokens, prices.hosted),
+    }
+
+
+def hosted_equivalents(tokens: Tokens, hosted: Sequence[ApiPrice]) -> Mapping[str, str]:
+    """List-price cost of the same tokens at each hosted model, by its id."""
+    return {price.id: money(hosted_usd(tokens, price)) for price in hosted}

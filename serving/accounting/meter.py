@@ -1,0 +1,88 @@
+"""Divides the accelerator's time among requests so that the parts add up to the bill.
+
+At any moment the time is busy if a request is in the engine and idle otherwise; busy time is split evenly among the
+requests then in the engine. A virtual clock that runs at 1/n with n requests makes that exact and constant-time: a
+request's busy share is the clock at its end less the clock at its start.
+
+Idle time collects in a pool. A request that completes takes `idle/busy` of the recent past (exponentially faded) times
+its own busy share, never more than the pool holds; one that fails or is cancelled takes none. So at every moment, with
+nothing counted twice:
+
+    billed = busy + idle
+    busy   = shares of ended requests + shares of running ones
+    idle   = shares of ended requests + what is left in the pool
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from serving.accounting.record import Share
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Accelerator seconds since the meter started, times the number of accelerators."""
+
+    billed_s: float
+    busy_s: float
+    idle_s: float
+    unallocated_idle_s: float
+
+
+class Meter:
+    """Not thread-safe: it belongs to the event loop. `accelerators` multiplies every second."""
+
+    def __init__(
+        self, accelerators: int = 1, half_life_s: float = 3600.0, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._clock = clock
+        self._accelerators = accelerators
+        self._half_life_s = half_life_s
+        self._now = clock()
+        self._running = 0
+        self._virtual = 0.0
+        self._busy = self._idle = self._pool = 0.0
+        self._recent_busy = self._recent_idle = 0.0
+
+    @property
+    def running(self) -> int:
+        """Requests in the engine now."""
+        return self._running
+
+    def begin(self) -> float:
+        """A request enters the engine. Returns the ticket that `end` takes."""
+        self._advance()
+        self._running += 1
+        return self._virtual
+
+    def end(self, ticket: float, *, completed: bool) -> Share:
+        """The request has left the engine; call exactly once per ticket."""
+        self._advance()
+        self._running -= 1
+        busy = self._virtual - ticket
+        ratio = self._recent_idle / self._recent_busy if self._recent_busy > 0 else 0.0
+        idle = min(self._pool, busy * ratio) if completed else 0.0
+        self._pool -= idle
+        return Share(busy, idle)
+
+    def bill(self) -> Bill:
+        """The state now."""
+        self._advance()
+        return Bill(self._busy + self._idle, self._busy, self._idle, self._pool)
+
+    def _advance(self) -> None:
+        now = self._clock()
+        elapsed = max(0.0, now - self._now) * self._accelerators
+        fade = 0.5 ** (max(0.0, now - self._now) / self._half_life_s)
+        self._now = now
+        self._recent_busy *= fade
+        self._recent_idle *= fade
+        if self._running:
+            self._busy += elapsed
+            self._recent_busy += elapsed
+            self._virtual += elapsed / self._running
+        else:
+            self._idle += elapsed
+            self._recent_idle += elapsed
+            self._pool += elapsed

@@ -1,0 +1,139 @@
+"""The ASGI application and the process around it: errors become OpenAI error objects, signals become an orderly end."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from serving.auth import KeyStore
+from serving.errors import BadRequest, GatewayError, InternalError, from_status
+from serving.gateway import Gateway
+from serving.routes import inference, management, operations
+from serving.routes.edge import error_response
+from serving.settings import Server as ServerSettings
+from serving.settings import SettingsError
+
+logger = logging.getLogger("breakeven")
+
+
+def create_app(gateway: Gateway | None = None) -> FastAPI:
+    """The application; `gateway` may be set later as `app.state.gateway`."""
+    # No interactive pages: they load their scripts from other hosts.
+    app = FastAPI(title="Breakeven", version="0.1.0", docs_url=None, redoc_url=None)
+    app.state.gateway = gateway
+    for router in (inference.router, management.router, operations.router):
+        app.include_router(router)
+    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+    return app
+
+
+async def _gateway_error(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, GatewayError)
+    return error_response(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    if error.status_code == 404:
+        message += "; the API is under /v1, see /openapi.json"
+    return error_response(from_status(error.status_code, message))
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    del request
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return error_response(BadRequest(str(first["msg"]), param=".".join(map(str, first["loc"][1:]))))
+
+
+async def _unexpected_error(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return error_response(InternalError("the gateway failed; its log has the details"))
+
+
+def check_bind(server: ServerSettings, keys: KeyStore) -> None:
+    """Raises SettingsError for an address that others can reach while nobody needs a key."""
+    with suppress(ValueError):
+        if ip_address(server.host).is_loopback:
+            return
+    if server.host != "localhost" and not keys.any():
+        raise SettingsError(
+            f"server.host {server.host} can be reached from other machines, and no API key exists. "
+            "Create one first (`breakeven keys create --role operator`), or bind to 127.0.0.1"
+        )
+
+
+def bind(server: ServerSettings) -> socket.socket:
+    """The listening socket, taken before anything slow starts. Raises SettingsError if the port is taken."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((server.host, server.port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"cannot listen on {server.host}:{server.port}: {error.strerror}. "
+            "Choose another port (`make serve PORT=8123`) or stop what uses it"
+        ) from None
+    listener.listen(2048)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals are ours: engine and store must end after the last request, not before.
+        yield
+
+
+async def run(
+    app: FastAPI, listener: socket.socket, server: ServerSettings, ready: Callable[[], Awaitable[None]]
+) -> None:
+    """Serve on `listener` until SIGINT or SIGTERM; `ready` runs beside it and may raise to end it.
+
+    Running requests get `server.shutdown_s` seconds at the end; a second signal ends them at once.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=round(server.shutdown_s),
+    )
+    http = _Server(config)
+
+    def end() -> None:
+        http.force_exit = http.should_exit
+        http.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+    serving = asyncio.create_task(http.serve(sockets=[listener]))
+    preparing = asyncio.ensure_future(ready())
+    await asyncio.wait({serving, preparing}, return_when=asyncio.FIRST_COMPLETED)
+    if preparing.done() and preparing.exception() is not None:
+        http.should_exit = True
+    try:
+        await serving
+    finally:
+        if not preparing.done():
+            preparing.cancel()
+    with suppress(asyncio.CancelledError):
+        await preparing

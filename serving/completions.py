@@ -1,0 +1,260 @@
+"""One request from start to finish.
+
+Parse -> resolve the served model -> retrieve, scoped to the caller -> abstain if nothing is relevant -> compose the
+prompt -> generate, streamed or whole -> record. The caller is authenticated before we get here, and whatever happens
+the request leaves exactly one record.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from retrieval import prompt
+from retrieval.pipeline import Retrieval
+from serving import openai
+from serving.accounting.cost import Prices, cost_object
+from serving.accounting.meter import Meter
+from serving.accounting.record import Outcome, Sink, Tokens
+from serving.auth import Caller
+from serving.engine.protocol import Engine, EngineResponse
+from serving.errors import BadRequest, GatewayError, InternalError, UpstreamFailed, from_engine
+from serving.knowledge import Knowledge
+from serving.models import Catalogue, Served
+from serving.openai import CompletionRequest, Endpoint
+from serving.relay import Relay, tokens_of
+from serving.trace import CLIENT_CLOSED, Trace
+
+COST_HEADER = "x-breakeven-cost-usd"
+
+
+class Reply(Protocol):
+    """Where an answer goes. Either `send` once, or `start` and then `write` until done."""
+
+    async def send(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """A whole JSON answer with status 200."""
+
+    async def start(self, headers: Mapping[str, str]) -> None:
+        """Open an event stream with status 200."""
+
+    async def write(self, data: bytes) -> None:
+        """Some bytes of the stream; waits while the client reads slowly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What every request needs; made once at start."""
+
+    catalogue: Catalogue
+    engine: Engine
+    knowledge: Knowledge
+    instructions: str
+    meter: Meter
+    prices: Prices
+    sinks: Sequence[Sink]
+    limits: openai.Limits
+
+
+class Completions:
+    """Answers chat and text completion requests."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def trace(self, caller: Caller, endpoint: str) -> Trace:
+        """A trace for a request that has just arrived."""
+        runtime = self._runtime
+        return Trace(caller, endpoint, runtime.meter, runtime.sinks, runtime.engine.simulated)
+
+    async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
+        """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
+        try:
+            request = openai.parse_completion(body, endpoint, self._runtime.limits)
+            served = self._resolve(trace, request)
+            retrieval = await self._retrieve(trace, served, request)
+            if retrieval is not None and not retrieval.passages:
+                await self._abstain(trace, served, request, retrieval, reply)
+                return
+            await self._generate(trace, request, self._compose(trace, served, request, retrieval), retrieval, reply)
+        except GatewayError as error:
+            trace.end("error", error.status, error.code)
+            raise
+        except asyncio.CancelledError:
+            trace.end("cancelled", CLIENT_CLOSED)
+            raise
+        except Exception:
+            trace.end("error", InternalError.status)
+            raise
+
+    def _resolve(self, trace: Trace, request: CompletionRequest) -> Served:
+        served = self._runtime.catalogue.resolve(request.model)
+        trace.model, trace.engine_model = served.name, served.engine_model
+        trace.adapter = served.adapter.engine_name if served.adapter else None
+        trace.knowledge = request.extension.knowledge or served.settings.knowledge
+        trace.stream = request.stream
+        if request.endpoint == "completions" and (trace.knowledge or served.settings.system_prompt):
+            raise BadRequest(
+                f"`{served.name}` answers with a system prompt or documents, which need messages: "
+                "use POST /v1/chat/completions",
+                param="model",
+            )
+        return served
+
+    async def _retrieve(self, trace: Trace, served: Served, request: CompletionRequest) -> Retrieval | None:
+        if trace.knowledge is None:
+            return None
+        wish = request.extension
+        question = prompt.query_of(request.fields["messages"])
+        if not question.strip():
+            raise BadRequest("there is no user message to search the documents for", param="messages")
+        retrieval = await self._runtime.knowledge.find(
+            trace.caller,
+            trace.knowledge,
+            question,
+            wish.top_k if wish.top_k is not None else served.top_k,
+            wish.min_score if wish.min_score is not None else served.min_score,
+            wish.filter,
+        )
+        trace.searched(retrieval.embed_seconds, retrieval.search_seconds, len(retrieval.passages), retrieval.best_score)
+        return retrieval
+
+    def _compose(
+        self, trace: Trace, served: Served, request: CompletionRequest, retrieval: Retrieval | None
+    ) -> dict[str, Any]:
+        fields = {**served.settings.defaults, **request.fields, "model": served.engine_model}
+        # The newer name wins in vLLM; a default must not override what the client asked for under the older one.
+        if "max_completion_tokens" in request.fields or "max_tokens" in request.fields:
+            for name in {"max_tokens", "max_completion_tokens"} - set(request.fields):
+                fields.pop(name, None)
+        if request.endpoint == "chat":
+            messages = request.fields["messages"]
+            if served.settings.system_prompt is not None:
+                messages = openai.with_system(messages, served.settings.system_prompt)
+            if retrieval is not None:
+                bare = openai.text_length(messages)
+                messages = prompt.compose(messages, retrieval.passages, self._runtime.instructions)
+                trace.retrieved_share = 1 - bare / max(1, openai.text_length(messages))
+            fields["messages"] = messages
+        if request.stream:
+            fields["stream_options"] = {**(request.fields.get("stream_options") or {}), "include_usage": True}
+        return fields
+
+    async def _generate(
+        self,
+        trace: Trace,
+        request: CompletionRequest,
+        fields: dict[str, Any],
+        retrieval: Retrieval | None,
+        reply: Reply,
+    ) -> None:
+        trace.enter_engine()
+        async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], orjson.dumps(fields)) as response:
+            if response.status != 200:
+                raise from_engine(response.status, await _read(response.chunks()))
+            if request.stream:
+                await self._stream(trace, request, response, retrieval, reply)
+            else:
+                await self._whole(trace, response, retrieval, reply)
+
+    async def _whole(self, trace: Trace, response: EngineResponse, retrieval: Retrieval | None, reply: Reply) -> None:
+        body = await _read(response.chunks())
+        trace.saw_bytes()
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise UpstreamFailed("the engine's answer was not whole; send the request again") from None
+        trace.leave_engine(tokens_of(answer.get("usage")))
+        if retrieval is not None:
+            cited = prompt.annotations(retrieval.passages)
+            for choice in answer["choices"]:
+                choice["message"]["annotations"] = cited
+        await self._send(trace, answer, self._extension(trace, retrieval), reply)
+
+    async def _stream(
+        self,
+        trace: Trace,
+        request: CompletionRequest,
+        response: EngineResponse,
+        retrieval: Retrieval | None,
+        reply: Reply,
+    ) -> None:
+        cited = prompt.annotations(retrieval.passages) if retrieval is not None else ()
+        relay = Relay(keep_usage=request.wants_usage, annotations=cited)
+        await reply.start({"x-request-id": trace.id})
+        try:
+            async for piece in response.chunks():
+                trace.saw_bytes()
+                if whole := relay.feed(piece):
+                    await reply.write(whole)
+            relay.check_complete()
+        except GatewayError as error:
+            # The status line is gone: the failure becomes an event, and the stream ends without [DONE].
+            trace.end("error", error.status, error.code, relay.tokens())
+            await reply.write(error.event())
+            return
+        except asyncio.CancelledError:
+            trace.end("cancelled", CLIENT_CLOSED, tokens=relay.tokens())
+            raise
+        trace.leave_engine(relay.tokens())
+        await reply.write(relay.finish(self._extension(trace, retrieval)))
+        trace.end("complete", 200)
+
+    async def _abstain(
+        self, trace: Trace, served: Served, request: CompletionRequest, retrieval: Retrieval, reply: Reply
+    ) -> None:
+        answer = openai.chat_completion(served.engine_model, served.settings.abstain_message, request.n)
+        extension = {"abstained": True, **self._extension(trace, retrieval)}
+        if not request.stream:
+            await self._send(trace, answer, extension, reply, "abstained")
+            return
+        await reply.start({"x-request-id": trace.id, COST_HEADER: extension["cost"]["allocation_usd"]})
+        events = openai.as_stream(answer, extension, usage=request.wants_usage)
+        trace.end("abstained", 200)
+        await reply.write(events)
+
+    async def _send(
+        self,
+        trace: Trace,
+        answer: dict[str, Any],
+        extension: dict[str, Any],
+        reply: Reply,
+        outcome: Outcome = "complete",
+    ) -> None:
+        headers = {"x-request-id": trace.id, COST_HEADER: extension["cost"]["allocation_usd"]}
+        trace.end(outcome, 200)
+        await reply.send(orjson.dumps({**answer, "breakeven": extension}), headers)
+
+    def _extension(self, trace: Trace, retrieval: Retrieval | None) -> dict[str, Any]:
+        simulated = self._runtime.engine.simulated
+        extension: dict[str, Any] = {
+            "request_id": trace.id,
+            "served_model": trace.model,
+            "adapter": trace.adapter,
+            "simulated": simulated,
+            "tokens": _counts(trace.tokens),
+            "cost": cost_object(trace.share, trace.tokens, self._runtime.prices, simulated=simulated),
+        }
+        if retrieval is not None:
+            extension["retrieval"] = {
+                "knowledge": trace.knowledge,
+                "best_score": retrieval.best_score,
+                "embed_seconds": round(retrieval.embed_seconds, 6),
+                "search_seconds": round(retrieval.search_seconds, 6),
+                "passages": prompt.describe(retrieval.passages),
+            }
+        return extension
+
+
+def _counts(tokens: Tokens) -> dict[str, int]:
+    return {
+        "prompt": tokens.prompt,
+        "cached": tokens.cached,
+        "retrieved_estimate": tokens.retrieved,
+        "completion": tokens.completion,
+    }
+
+
+async def _read(chunks: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in chunks])

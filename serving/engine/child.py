@@ -1,0 +1,237 @@
+"""A vLLM server as a supervised child process.
+
+It listens on loopback under a random key, so the only way to it is through the gateway. A crash is noticed at once
+(the process ends) or within a second (its health check fails), answered with 503 while it lasts, and mended by a
+restart with back-off; adapters are part of the command line, so they are there again.
+"""
+
+import asyncio
+import ctypes
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
+
+from serving.engine.device import GPU_MODEL, GPU_MODEL_ARGS, Device
+from serving.engine.protocol import EngineFailed, EngineResponse, LoraModule, Progress
+from serving.engine.vllm import VllmClient
+from serving.settings import Engine as EngineSettings
+from serving.settings import child_environment
+
+_POLL_S = 0.5
+_UNHEALTHY_AFTER = 3
+_BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+_STOP_S = 10.0
+_PR_SET_PDEATHSIG = 1
+# A line of vLLM's log -> what the user is waiting for.
+_STAGES = (
+    ("Application startup complete", "engine is up"),
+    ("Starting vLLM", "opening the API"),
+    ("Warming up", "compiling and warming up (about 45 s the first time, then cached)"),
+    ("Capturing", "capturing CUDA graphs"),
+    ("torch.compile", "compiling"),
+    ("Loading safetensors", "loading weights"),
+    ("Starting to load model", "loading weights"),
+    ("Initializing a V1 LLM engine", "initialising the engine core"),
+    ("Resolved architecture", "starting the engine core"),
+)
+
+
+def server_command(
+    settings: EngineSettings, model: str, name: str, loras: tuple[LoraModule, ...], port: int
+) -> list[str]:
+    """The vLLM server's command line. The key is not on it: it goes through the environment."""
+    # Not the `vllm` script: CPU builds carry another package name, and the script looks up its own version by name.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
+    command += ["--served-model-name", name, "--host", "127.0.0.1", "--port", str(port), "--dtype", settings.dtype]
+    command += ["--tensor-parallel-size", str(settings.tensor_parallel_size), "--disable-uvicorn-access-log"]
+    # Cached tokens are part of the meter; tools work as OpenAI's do only with automatic tool choice.
+    command += ["--enable-prompt-tokens-details"]
+    command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
+    if settings.max_model_len is not None:
+        command += ["--max-model-len", str(settings.max_model_len)]
+    if settings.quantization is not None:
+        command += ["--quantization", settings.quantization]
+    if loras:
+        rank = max(settings.max_lora_rank, *(lora.rank for lora in loras))
+        command += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(min(len(loras), 8))]
+        command += ["--lora-modules", *(f"{lora.name}={lora.path}" for lora in loras)]
+    if model == GPU_MODEL:
+        command += GPU_MODEL_ARGS
+    return [*command, *settings.extra_args]
+
+
+class VllmChild:
+    """Starts, watches and restarts one vLLM server."""
+
+    simulated = False
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        model: str,
+        base_model: str,
+        device: Device,
+        loras: tuple[LoraModule, ...],
+        home: Path,
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._device = device
+        self._loras = loras
+        self._local = Path(model).is_dir()
+        self._cache = home / "cache"
+        self._log = home / "logs" / "engine.log"
+        self._process: asyncio.subprocess.Process | None = None
+        self._client: VllmClient | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self.base_model = base_model
+        self.restarts = 0
+
+    @property
+    def ready(self) -> bool:
+        """True while the present process answers its health check."""
+        return self._client is not None and self._client.ready
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, while there is one."""
+        return self._process.pid if self._process is not None else None
+
+    async def start(self, progress: Progress) -> None:
+        """Return when the first process answers. Raises EngineFailed with its last log lines if it ends instead."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log.write_bytes(b"")
+        await self._spawn()
+        await self._until_ready(progress)
+        self._supervisor = asyncio.create_task(self._supervise())
+
+    async def stop(self) -> None:
+        """End the child and whatever it started."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._supervisor
+        await self._end()
+
+    def post(self, path: str, body: bytes) -> AbstractAsyncContextManager[EngineResponse]:
+        """See Engine.post."""
+        client = self._client or VllmClient(self._settings, "http://127.0.0.1:9", None)
+        return client.post(path, body)
+
+    async def _spawn(self) -> None:
+        port, key = _free_port(), secrets.token_urlsafe(32)
+        command = server_command(self._settings, self._model, self.base_model, self._loras, port)
+        environment = {
+            "VLLM_API_KEY": key,
+            "VLLM_CACHE_ROOT": str(self._cache.resolve() / "vllm"),
+            "VLLM_NO_USAGE_STATS": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        if self._device.kind == "cpu":
+            environment["VLLM_CPU_KVCACHE_SPACE"] = str(self._settings.cpu_kv_cache_gib)
+        if self._local:
+            environment["HF_HUB_OFFLINE"] = "1"
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=child_environment(environment),
+                # Its own session, so that Ctrl-C reaches it through us and in order.
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        self._client = VllmClient(self._settings, f"http://127.0.0.1:{port}", key, self.base_model)
+        await self._client.open()
+
+    async def _until_ready(self, progress: Progress) -> None:
+        assert self._client is not None
+        assert self._process is not None
+        deadline, stage = time.monotonic() + self._settings.startup_timeout_s, ""
+        while not await self._client.healthy():
+            if self._process.returncode is not None:
+                raise EngineFailed(f"vLLM ended with status {self._process.returncode}.\n{self._advice()}")
+            if time.monotonic() > deadline:
+                await self._end()
+                raise EngineFailed(f"vLLM was not ready in {self._settings.startup_timeout_s:.0f} s.\n{self._advice()}")
+            if (now := self._stage()) != stage:
+                stage = now
+                progress(stage)
+            await asyncio.sleep(_POLL_S)
+        self._client.ready = True
+
+    async def _supervise(self) -> None:
+        failures = 0
+        while True:
+            started = time.monotonic()
+            await self._until_broken()
+            await self._end()
+            # A process that ran for a while was fine: the next crash starts the back-off anew.
+            failures = 0 if time.monotonic() - started > _BACKOFF_S[-1] else failures + 1
+            await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+            self.restarts += 1
+            await self._spawn()
+            with suppress(EngineFailed):
+                await self._until_ready(lambda _: None)
+
+    async def _until_broken(self) -> None:
+        assert self._client is not None
+        assert self._process is not None
+        missed = 0
+        while self._process.returncode is None and missed < _UNHEALTHY_AFTER and self._client.ready:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), timeout=1.0)
+                return
+            missed = 0 if await self._client.healthy() else missed + 1
+
+    async def _end(self) -> None:
+        if self._client is not None:
+            await self._client.stop()
+        process = self._process
+        if process is None:
+            return
+        # The group is signalled even if its leader is gone: engine cores outlive a killed server.
+        _signal_group(process.pid, signal.SIGTERM)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), timeout=_STOP_S)
+        _signal_group(process.pid, signal.SIGKILL)
+        await process.wait()
+        self._process = None
+
+    def _stage(self) -> str:
+        text = self._tail(20_000)
+        found = [(text.rfind(mark), stage) for mark, stage in _STAGES if mark in text]
+        return max(found)[1] if found else "importing vLLM"
+
+    def _tail(self, size: int) -> str:
+        with self._log.open("rb") as log:
+            log.seek(max(0, self._log.stat().st_size - size))
+            return log.read().decode("utf-8", "replace")
+
+    def _advice(self) -> str:
+        lines = [line for line in self._tail(8000).splitlines() if line.strip()][-15:]
+        return "\n".join(["Its last lines:", *lines, f"The whole log: {self._log}"])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+def _die_with_parent() -> None:
+    # A killed gateway cannot end its child; the kernel can.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,67 @@
+"""The engine as the rest of the gateway sees it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+# Called with one short line whenever a start-up stage changes.
+Progress = Callable[[str], None]
+
+
+class EngineFailed(Exception):
+    """The engine cannot start; the message holds the reason, its last log lines and what to do next."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraModule:
+    """An adapter version that the engine serves as a model of its own, under its immutable version name."""
+
+    name: str
+    path: Path
+    rank: int
+
+
+class EngineResponse(Protocol):
+    """An answer that has begun. `chunks` yields bytes as they come, in pieces of any size.
+
+    Raises EngineTimeout when the engine goes silent and UpstreamFailed when the connection breaks.
+    """
+
+    @property
+    def status(self) -> int: ...
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+class Engine(Protocol):
+    """A base model with adapters behind OpenAI's completion endpoints."""
+
+    @property
+    def base_model(self) -> str:
+        """The name the engine serves the base model under."""
+
+    @property
+    def simulated(self) -> bool:
+        """True if nothing it produces was computed by a model."""
+
+    @property
+    def ready(self) -> bool:
+        """True if it answered its last health check."""
+
+    @property
+    def restarts(self) -> int:
+        """How often it was restarted after a crash."""
+
+    async def start(self, progress: Progress) -> None:
+        """Return when it answers; raises EngineFailed."""
+
+    async def stop(self) -> None:
+        """End it and everything it started."""
+
+    def post(self, path: str, body: bytes) -> AbstractAsyncContextManager[EngineResponse]:
+        """Send a JSON request. Leaving the context before the end aborts the generation.
+
+        Raises EngineUnavailable when it cannot be reached.
+        """

@@ -1,0 +1,144 @@
+"""A simulated engine: vLLM's answers in form and timing, with no model behind them.
+
+It lets the gateway, the tests and the benchmarks run in seconds. Tokens and times come from the settings alone, the
+text repeats the question's words, and every id says `simulated`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from serving.engine.protocol import EngineResponse, Progress
+from serving.errors import EngineUnavailable
+from serving.settings import Engine as EngineSettings
+
+SIMULATED_MODEL = "simulated"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    source: AsyncIterator[bytes]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self.source
+
+
+class SimulatedEngine:
+    """Deterministic: equal requests get equal answers, apart from `created`."""
+
+    simulated = True
+    restarts = 0
+
+    def __init__(self, settings: EngineSettings, base_model: str = SIMULATED_MODEL, max_model_len: int = 8192) -> None:
+        self._settings = settings
+        self._max_model_len = settings.max_model_len or max_model_len
+        self.base_model = base_model
+        self.ready = False
+        self.running = 0
+
+    async def start(self, progress: Progress) -> None:
+        """Ready at once."""
+        progress("simulated engine: no model is behind it")
+        self.ready = True
+
+    async def stop(self) -> None:
+        """Nothing to end."""
+        self.ready = False
+
+    @asynccontextmanager
+    async def post(self, path: str, body: bytes) -> AsyncIterator[EngineResponse]:
+        """See Engine.post."""
+        if not self.ready:
+            raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=5)
+        request = orjson.loads(body)
+        words = _prompt_words(request)
+        self.running += 1
+        try:
+            if len(words) > self._max_model_len:
+                yield _Answer(400, _once(_too_long(self._max_model_len, len(words))))
+            elif request.get("stream"):
+                yield _Answer(200, self._stream(request, words, path.endswith("chat/completions")))
+            else:
+                await asyncio.sleep(
+                    self._settings.simulated_ttft_s + self._settings.simulated_itl_s * self._tokens(request)
+                )
+                yield _Answer(200, _once(self._whole(request, words, path.endswith("chat/completions"))))
+        finally:
+            self.running -= 1
+
+    def _tokens(self, request: Mapping[str, Any]) -> int:
+        asked = request.get("max_completion_tokens") or request.get("max_tokens")
+        return min(self._settings.simulated_tokens, asked) if asked else self._settings.simulated_tokens
+
+    def _answer(self, request: Mapping[str, Any], words: list[str]) -> list[str]:
+        source = words or ["nothing"]
+        return [f"{source[index % len(source)]} " for index in range(self._tokens(request))]
+
+    def _head(self, request: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        return {"id": "chatcmpl-simulated", "object": kind, "created": int(time.time()), "model": request.get("model")}
+
+    def _whole(self, request: Mapping[str, Any], words: list[str], chat: bool) -> dict[str, Any]:
+        tokens = self._answer(request, words)
+        text = "".join(tokens)
+        n = request.get("n") or 1
+        said: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        choices = [{"index": index, **said, "logprobs": None, "finish_reason": "stop"} for index in range(n)]
+        kind = "chat.completion" if chat else "text_completion"
+        return {**self._head(request, kind), "choices": choices, "usage": _usage(len(words), len(tokens) * n)}
+
+    async def _stream(self, request: Mapping[str, Any], words: list[str], chat: bool) -> AsyncIterator[bytes]:
+        head = self._head(request, "chat.completion.chunk" if chat else "text_completion")
+        n = request.get("n") or 1
+        tokens = self._answer(request, words)
+        await asyncio.sleep(self._settings.simulated_ttft_s)
+        if chat:
+            for index in range(n):
+                yield _event(head, [_choice(index, chat, "", role="assistant")])
+        for position, token in enumerate(tokens):
+            if position:
+                await asyncio.sleep(self._settings.simulated_itl_s)
+            finish = "stop" if position == len(tokens) - 1 else None
+            for index in range(n):
+                yield _event(head, [_choice(index, chat, token, finish=finish)])
+        if (request.get("stream_options") or {}).get("include_usage"):
+            yield _event(head, [], usage=_usage(len(words), len(tokens) * n))
+        yield b"data: [DONE]\n\n"
+
+
+async def _once(value: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    yield orjson.dumps(value)
+
+
+def _prompt_words(request: Mapping[str, Any]) -> list[str]:
+    prompt = request.get("prompt")
+    if isinstance(prompt, str):
+        return prompt.split()
+    texts = (message.get("content") for message in request.get("messages") or [])
+    return " ".join(text for text in texts if isinstance(text, str)).split()
+
+
+def _choice(index: int, chat: bool, text: str, role: str | None = None, finish: str | None = None) -> dict[str, Any]:
+    if not chat:
+        return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
+    delta = {"role": role, "content": text} if role else {"content": text}
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+
+def _event(head: Mapping[str, Any], choices: list[dict[str, Any]], **extra: Any) -> bytes:
+    return b"data: " + orjson.dumps({**head, "choices": choices, **extra}) + b"\n\n"
+
+
+def _usage(prompt: int, completion: int) -> dict[str, Any]:
+    counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {**counts, "prompt_tokens_details": {"cached_tokens": 0}}
+
+
+def _too_long(limit: int, tokens: int) -> dict[str, Any]:
+    message = f"This model's maximum context length is {limit} tokens. However, your prompt contains {tokens}."
+    return {"error": {"message": message, "type": "BadRequestError", "param": "messages", "code": 400}}

@@ -1,0 +1,155 @@
+"""A client for vLLM's OpenAI server.
+
+One keep-alive pool; bytes are handed on as they come. Every transport error becomes one of ours, and leaving a
+response early closes its connection, which is how vLLM learns that nobody wants the rest.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from serving.engine.protocol import EngineFailed, EngineResponse, Progress
+from serving.errors import EngineTimeout, EngineUnavailable, UpstreamFailed
+from serving.settings import Engine as EngineSettings
+
+_HEALTH_INTERVAL_S = 1.0
+_KEEP_ALIVE_S = 3.0
+_RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    response: aiohttp.ClientResponse
+
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self.response.content.iter_any():
+                yield piece
+        except TimeoutError:
+            raise EngineTimeout("the engine went silent or took too long; ask for fewer tokens or try again") from None
+        except aiohttp.ClientError as error:
+            raise UpstreamFailed(f"the engine broke off its answer: {error}", code="engine_broke_off") from None
+
+
+class VllmClient:
+    """Talks to a vLLM server at `url`; also the whole engine when that server is somebody else's."""
+
+    simulated = False
+    restarts = 0
+
+    def __init__(self, settings: EngineSettings, url: str, api_key: str | None, base_model: str | None = None) -> None:
+        self._settings = settings
+        self._url = url.rstrip("/")
+        self._headers = {"content-type": "application/json"}
+        if api_key:
+            self._headers["authorization"] = f"Bearer {api_key}"
+        self._base_model = base_model or settings.model or ""
+        self._session: aiohttp.ClientSession | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self.ready = False
+
+    @property
+    def base_model(self) -> str:
+        """As named in the settings, or the first model that an external server lists."""
+        return self._base_model
+
+    async def start(self, progress: Progress) -> None:
+        """Wait for an external server to answer, then keep watching it."""
+        progress(f"waiting for the engine at {self._url}")
+        await self.open()
+        deadline = asyncio.get_running_loop().time() + self._settings.startup_timeout_s
+        while not await self.healthy():
+            if asyncio.get_running_loop().time() > deadline:
+                raise EngineFailed(f"no vLLM answers at {self._url}: check engine.url and engine.api_key")
+            await asyncio.sleep(_HEALTH_INTERVAL_S)
+        listed = await self.models()
+        self._base_model = self._base_model or listed[0]
+        if self._base_model not in listed:
+            raise EngineFailed(f"the engine at {self._url} serves {', '.join(listed)}, not {self._base_model}")
+        self.ready = True
+        self._watch = asyncio.create_task(self._watch_health())
+
+    async def stop(self) -> None:
+        """Close the connections; the server is not ours to end."""
+        self.ready = False
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def open(self) -> None:
+        """Open the connection pool, which must happen inside the event loop."""
+        # No pool limit: admission is the gateway's, and a limit here would show up as time to first token.
+        # Idle connections go before vLLM's own 5 s keep-alive ends, so that none is stale when it is used again.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+
+    async def healthy(self) -> bool:
+        """One health check."""
+        return await self._get("/health") is not None
+
+    async def models(self) -> list[str]:
+        """Names that the server lists. Raises EngineFailed if it refuses the key."""
+        listed = await self._get("/v1/models")
+        if not isinstance(listed, dict):
+            raise EngineFailed(f"the engine at {self._url} does not list its models: check engine.api_key")
+        return [str(model["id"]) for model in listed["data"]]
+
+    @asynccontextmanager
+    async def post(self, path: str, body: bytes) -> AsyncIterator[EngineResponse]:
+        """See Engine.post. A request whose kept-alive connection turns out to be closed is sent once more."""
+        if not self.ready or self._session is None:
+            raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=_RETRY_AFTER_S)
+        timeout = aiohttp.ClientTimeout(
+            total=self._settings.request_timeout_s,
+            sock_connect=self._settings.connect_timeout_s,
+            sock_read=self._settings.idle_timeout_s if b'"stream":true' in body else None,
+        )
+        try:
+            response = await self._send(path, body, timeout)
+        except TimeoutError:
+            raise EngineTimeout("the engine accepted the request and did not answer; try again") from None
+        except aiohttp.ClientConnectorError as error:
+            raise EngineUnavailable(f"the engine cannot be reached: {error}", retry_after_s=_RETRY_AFTER_S) from None
+        except aiohttp.ClientError as error:
+            raise UpstreamFailed(f"the engine broke off before answering: {error}", code="engine_broke_off") from None
+        try:
+            yield _Response(response)
+        finally:
+            # close() and not release(): an unread rest means that nobody wants it, and vLLM must see that.
+            response.release() if response.content.at_eof() else response.close()
+
+    async def _send(self, path: str, body: bytes, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        assert self._session is not None
+        try:
+            return await self._session.post(self._url + path, data=body, headers=self._headers, timeout=limits)
+        except aiohttp.ServerDisconnectedError:
+            return await self._session.post(self._url + path, data=body, headers=self._headers, timeout=limits)
+
+    async def _get(self, path: str) -> Any:
+        if self._session is None:
+            return None
+        timeout = aiohttp.ClientTimeout(total=self._settings.connect_timeout_s)
+        try:
+            async with self._session.get(self._url + path, headers=self._headers, timeout=timeout) as response:
+                if response.status != 200:
+                    return None
+                return await response.json() if path.startswith("/v1") else True
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+    async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(_HEALTH_INTERVAL_S)
+            self.ready = await self.healthy()

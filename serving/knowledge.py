@@ -1,0 +1,139 @@
+"""Knowledge bases for the HTTP edge: the retriever's blocking calls, off the event loop, with our errors."""
+
+import asyncio
+import base64
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from retrieval import prompt
+from retrieval.catalogue import DocumentInfo
+from retrieval.embedder import Embedder
+from retrieval.errors import RetrievalError
+from retrieval.pipeline import Ingested, Retrieval, Retriever, Scope
+from retrieval.store import Store
+from serving import openai
+from serving.accounting.record import Tokens
+from serving.auth import Caller
+from serving.errors import GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
+from serving.settings import Retrieval as RetrievalSettings
+from serving.trace import Trace
+
+T = TypeVar("T")
+
+
+class Knowledge:
+    """Ingestion, search and embeddings for callers. Every call is bounded by the caller's tenant and groups."""
+
+    def __init__(
+        self, retriever: Retriever, store: Store, embedder: Embedder, executor: Executor, defaults: RetrievalSettings
+    ) -> None:
+        self._retriever, self._store, self._embedder = retriever, store, embedder
+        self._executor, self._defaults = executor, defaults
+
+    @property
+    def embedding_model(self) -> str:
+        """The model name that the embeddings endpoint answers to."""
+        return self._embedder.name
+
+    def healthy(self) -> bool:
+        """True if the store answers."""
+        return self._store.healthy()
+
+    async def names(self, caller: Caller) -> list[str]:
+        """Knowledge bases of the caller's tenant."""
+        return await self._run(lambda: self._store.knowledge_bases(caller.tenant))
+
+    async def documents(self, caller: Caller, knowledge: str) -> list[DocumentInfo]:
+        """Documents of one knowledge base. Raises NotFound."""
+        return await self._run(lambda: self._store.documents(caller.tenant, knowledge))
+
+    async def ingest(
+        self, caller: Caller, knowledge: str, source: str, data: bytes, groups: frozenset[str]
+    ) -> Ingested:
+        """Add or replace one document. Raises Unprocessable if it cannot be read."""
+        return await self._run(lambda: self._retriever.ingest(_scope(caller), knowledge, source, data, groups))
+
+    async def remove(self, caller: Caller, knowledge: str, source: str) -> None:
+        """Remove one document. Raises NotFound."""
+        if not await self._run(lambda: self._retriever.remove(_scope(caller), knowledge, source)):
+            raise NotFound(f"knowledge base {knowledge!r} has no document {source!r}")
+
+    async def find(
+        self,
+        caller: Caller,
+        knowledge: str,
+        query: str,
+        top_k: int,
+        min_score: float,
+        filter: Mapping[str, Any] | None,
+    ) -> Retrieval:
+        """Passages for a question. Raises NotFound, BadRequest."""
+        return await self._run(
+            lambda: self._retriever.search(_scope(caller), knowledge, query, top_k, min_score, filter)
+        )
+
+    async def search(
+        self, caller: Caller, knowledge: str, fields: Mapping[str, Any], limits: openai.Limits
+    ) -> dict[str, Any]:
+        """The search endpoint: `fields` as in the extension object, plus `query`."""
+        wish = openai.parse_extension({name: value for name, value in fields.items() if name != "query"}, limits)
+        top_k = wish.top_k if wish.top_k is not None else self._defaults.top_k
+        min_score = wish.min_score if wish.min_score is not None else -1.0
+        found = await self.find(caller, knowledge, fields["query"], top_k, min_score, wish.filter)
+        return {"object": "list", "best_score": found.best_score, "data": prompt.describe(found.passages)}
+
+    async def embed(self, trace: Trace, body: bytes) -> dict[str, Any]:
+        """OpenAI's embeddings endpoint."""
+        trace.model = trace.engine_model = self.embedding_model
+        try:
+            answer = await self._embed(trace, openai.parse_json(body))
+        except GatewayError as error:
+            trace.end("error", error.status, error.code)
+            raise
+        except BaseException:
+            trace.end("error", InternalError.status)
+            raise
+        trace.end("complete", 200)
+        return answer
+
+    async def _embed(self, trace: Trace, fields: Mapping[str, Any]) -> dict[str, Any]:
+        model = fields.get("model")
+        if model != self.embedding_model:
+            raise UnknownModel(
+                f"the embedding model is {self.embedding_model!r}, not {str(model)[:100]!r}", param="model"
+            )
+        texts = openai.embeddings_input(fields, self.embedding_model, self._embedder.dimensions)
+        started = time.perf_counter()
+        counts = await self._run(lambda: self._embedder.count_tokens(texts))
+        vectors = await self._run(lambda: self._embedder.encode(texts))
+        trace.embedded(time.perf_counter() - started, Tokens(prompt=sum(counts)))
+        return {
+            "object": "list",
+            "model": self.embedding_model,
+            "data": [
+                {"object": "embedding", "index": index, "embedding": _encoded(vector, fields.get("encoding_format"))}
+                for index, vector in enumerate(vectors)
+            ],
+            "usage": {"prompt_tokens": sum(counts), "total_tokens": sum(counts)},
+        }
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        except RetrievalError as error:
+            raise from_retrieval(error) from error
+
+
+def _scope(caller: Caller) -> Scope:
+    return Scope(caller.tenant, caller.groups)
+
+
+def _encoded(vector: Any, encoding: object) -> Any:
+    # OpenAI's SDK asks for base64 of little-endian float32 unless told otherwise.
+    if encoding == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    return np.asarray(vector, dtype=float).tolist()

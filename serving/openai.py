@@ -1,0 +1,256 @@
+"""The wire: what we read of an OpenAI request, and the objects we write ourselves.
+
+Narrow on purpose. Everything vLLM accepts is passed through untouched; we parse the body once, check the few fields
+that can hurt other requests, and take out our own extension object `breakeven`.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from serving.errors import BadRequest, ContextTooLong
+
+Endpoint = Literal["chat", "completions"]
+ENGINE_PATH: Mapping[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
+
+# Fields of vLLM's that let one request hurt all, reach files or hosts, or move ahead of others. Field -> why.
+REFUSED: Mapping[str, str] = {
+    "prompt_logprobs": "it holds the whole prompt's logits in memory",
+    "prompt_embeds": "embeddings are not accepted in place of text",
+    "chat_template": "templates run code in the engine; the base model's own is used",
+    "media_io_kwargs": "this is a text model",
+    "mm_processor_kwargs": "this is a text model",
+    "logits_processors": "they name code to load in the engine",
+    "kv_transfer_params": "it is for the engine's own replicas",
+    "ec_transfer_params": "it is for the engine's own replicas",
+    "vllm_xargs": "it is for the engine's own plugins",
+    "priority": "the gateway decides the order",
+    "request_id": "send the header x-request-id instead",
+    "use_beam_search": "beam search multiplies the work of one request",
+}
+_TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "thinking"})
+_SCHEMA_FIELDS = ("structured_outputs", "response_format", "guided_json", "guided_regex", "guided_grammar")
+_EXTENSION_FIELDS = ("knowledge", "top_k", "min_score", "filter")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may ask for."""
+
+    max_n: int
+    max_logprobs: int
+    max_schema_bytes: int
+    max_top_k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """The request's `breakeven` object: overrides of the served model's retrieval; None means not overridden."""
+
+    knowledge: str | None = None
+    top_k: int | None = None
+    min_score: float | None = None
+    filter: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """One parsed request. `fields` is everything the client sent, without `breakeven`."""
+
+    endpoint: Endpoint
+    model: str
+    stream: bool
+    wants_usage: bool
+    n: int
+    fields: Mapping[str, Any] = field(repr=False)
+    extension: Extension = Extension()
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object; BadRequest otherwise."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(parsed, dict):
+        raise BadRequest("the body must be a JSON object", code="invalid_json")
+    return parsed
+
+
+def parse_completion(body: bytes, endpoint: Endpoint, limits: Limits) -> CompletionRequest:
+    """Parse and check a chat or text completion request. Raises BadRequest naming the field."""
+    fields = parse_json(body)
+    extension = parse_extension(fields.pop("breakeven", None), limits)
+    model = fields.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest("`model` must name a served model; GET /v1/models lists them", param="model")
+    if endpoint == "chat":
+        check_messages(fields.get("messages"))
+    elif not isinstance(fields.get("prompt"), str | list):
+        raise BadRequest("`prompt` must be a string or a list", param="prompt")
+    _check_costly(fields, limits)
+    stream = _flag(fields, "stream")
+    options = fields.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise BadRequest("`stream_options` must be an object", param="stream_options")
+    wants_usage = bool(options and options.get("include_usage"))
+    return CompletionRequest(endpoint, model, stream, wants_usage, fields.get("n") or 1, fields, extension)
+
+
+def check_messages(messages: Any) -> None:
+    """Refuse messages that are not OpenAI messages, or that carry anything but text."""
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("`messages` must be a non-empty list", param="messages")
+    for index, message in enumerate(messages):
+        where = f"messages.{index}"
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise BadRequest(f"`{where}` must be an object with a `role`", param=where)
+        content = message.get("content")
+        if isinstance(content, list):
+            _check_parts(content, where)
+        elif content is not None and not isinstance(content, str):
+            raise BadRequest(f"`{where}.content` must be a string or a list of parts", param=where)
+
+
+def _check_parts(parts: Sequence[Any], where: str) -> None:
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in _TEXT_PARTS:
+            raise BadRequest(
+                f"`{where}` has a part of type {kind!r}; this is a text model and takes only `text` parts",
+                param=where,
+                code="unsupported_content_part",
+            )
+
+
+def _check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
+    for name, why in REFUSED.items():
+        if fields.get(name) not in (None, False):
+            raise BadRequest(f"`{name}` is not accepted: {why}", param=name, code="unsupported_parameter")
+    for name in ("n", "best_of"):
+        _bounded(fields, name, 1, limits.max_n)
+    for name in ("top_logprobs", "logprobs"):
+        if not isinstance(fields.get(name), bool):
+            _bounded(fields, name, 0, limits.max_logprobs)
+    for name in _SCHEMA_FIELDS:
+        if (value := fields.get(name)) is not None and len(orjson.dumps(value)) > limits.max_schema_bytes:
+            raise BadRequest(f"`{name}` is larger than {limits.max_schema_bytes} bytes", param=name)
+    prompt = fields.get("prompt")
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) and len(prompt) > limits.max_n:
+        raise BadRequest(f"`prompt` may hold at most {limits.max_n} prompts", param="prompt")
+
+
+def _bounded(fields: Mapping[str, Any], name: str, low: int, high: int) -> None:
+    value = fields.get(name)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise BadRequest(f"`{name}` must be a whole number from {low} to {high}", param=name)
+
+
+def _flag(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise BadRequest(f"`{name}` must be true or false", param=name)
+    return bool(value)
+
+
+def parse_extension(value: Any, limits: Limits) -> Extension:
+    """The `breakeven` object of a request. Raises BadRequest naming the field."""
+    if value is None:
+        return Extension()
+    if not isinstance(value, dict):
+        raise BadRequest("`breakeven` must be an object", param="breakeven")
+    if unknown := sorted(set(value) - set(_EXTENSION_FIELDS)):
+        raise BadRequest(
+            f"`breakeven` has no field {unknown[0]!r}; it takes {', '.join(_EXTENSION_FIELDS)}",
+            param=f"breakeven.{unknown[0]}",
+        )
+    _bounded(value, "top_k", 1, limits.max_top_k)
+    score = value.get("min_score")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not -1 <= score <= 1):
+        raise BadRequest("`breakeven.min_score` must be a number from -1 to 1", param="breakeven.min_score")
+    for name, kind in (("knowledge", str), ("filter", dict)):
+        if value.get(name) is not None and not isinstance(value[name], kind):
+            raise BadRequest(f"`breakeven.{name}` must be a {kind.__name__}", param=f"breakeven.{name}")
+    return Extension(**value)
+
+
+def with_system(messages: Sequence[Mapping[str, Any]], system: str) -> list[dict[str, Any]]:
+    """The messages under a system prompt: put before the text of the first system message, or a new first message."""
+    first = messages[0]
+    if first.get("role") not in ("system", "developer"):
+        return [{"role": "system", "content": system}, *map(dict, messages)]
+    content = first.get("content") or ""
+    joined = [{"type": "text", "text": system}, *content] if isinstance(content, list) else f"{system}\n\n{content}"
+    return [{**first, "content": joined}, *map(dict, messages[1:])]
+
+
+def text_length(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Characters of text in all messages."""
+    contents = [message.get("content") or "" for message in messages]
+    parts = [content if isinstance(content, list) else [{"text": content}] for content in contents]
+    return sum(len(part.get("text") or "") for each in parts for part in each)
+
+
+def completion_id(endpoint: Endpoint) -> str:
+    """A fresh id in OpenAI's form, for answers that the engine did not write."""
+    return f"{'chatcmpl' if endpoint == 'chat' else 'cmpl'}-{uuid.uuid4().hex}"
+
+
+def chat_completion(model: str, text: str, n: int) -> dict[str, Any]:
+    """A whole chat completion of `n` equal choices that cost no tokens."""
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    return {
+        "id": completion_id("chat"),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {"index": index, "message": message, "logprobs": None, "finish_reason": "stop"} for index in range(n)
+        ],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    }
+
+
+def chunk(head: Mapping[str, Any], choices: list[dict[str, Any]], **extra: Any) -> dict[str, Any]:
+    """A stream chunk with the id, created and model of `head`."""
+    kept = {name: head[name] for name in ("id", "created", "model") if name in head}
+    return {"object": "chat.completion.chunk", **kept, "choices": choices, **extra}
+
+
+def as_stream(answer: Mapping[str, Any], extension: Mapping[str, Any], *, usage: bool) -> bytes:
+    """A whole chat completion as an event stream: role and text, finish with `breakeven`, usage if asked for."""
+    choices = answer["choices"]
+    said = [{"index": each["index"], "delta": each["message"], "finish_reason": None} for each in choices]
+    ends = [{"index": each["index"], "delta": {}, "finish_reason": each["finish_reason"]} for each in choices]
+    events = [chunk(answer, said), chunk(answer, ends, breakeven=extension)]
+    if usage:
+        events.append(chunk(answer, [], usage=answer["usage"]))
+    return b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+
+
+def embeddings_input(fields: Mapping[str, Any], model: str, dimensions: int) -> list[str]:
+    """The texts of an embeddings request. Raises BadRequest for what this embedder cannot do."""
+    texts = fields.get("input")
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
+        raise BadRequest(
+            "`input` must be a non-empty string or a list of them (token ids are not accepted)", param="input"
+        )
+    if len(texts) > 2048:
+        raise BadRequest("`input` may hold at most 2048 texts", param="input")
+    if fields.get("dimensions") not in (None, dimensions):
+        raise BadRequest(f"{model} has {dimensions} dimensions; leave `dimensions` out", param="dimensions")
+    if fields.get("encoding_format") not in (None, "float", "base64"):
+        raise BadRequest("`encoding_format` must be float or base64", param="encoding_format")
+    return texts
+
+
+def too_long(tokens: int, limit: int) -> ContextTooLong:
+    """The error for an embeddings input over the embedder's limit: it is never cut silently."""
+    return ContextTooLong(f"an input has {tokens} tokens, the embedder takes {limit}; split it", param="input")

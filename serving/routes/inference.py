@@ -1,0 +1,56 @@
+"""OpenAI's inference endpoints."""
+
+from functools import partial
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from serving.openai import Endpoint
+from serving.routes.edge import Answer, caller_of, gateway_of, json_response, read_body
+
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
+
+
+@router.post("/chat/completions")
+async def chat_completions(request: Request) -> Response:
+    """Create a chat completion; takes everything vLLM does, and `breakeven` to override retrieval."""
+    return await _complete(request, "chat")
+
+
+@router.post("/completions")
+async def completions(request: Request) -> Response:
+    """Create a text completion."""
+    return await _complete(request, "completions")
+
+
+async def _complete(request: Request, endpoint: Endpoint) -> Response:
+    gateway = gateway_of(request)
+    caller = caller_of(request)
+    body = await read_body(request, gateway.settings.server.max_body_bytes)
+    trace = gateway.completions.trace(caller, endpoint)
+    return Answer(partial(gateway.completions.answer, trace, endpoint, body))
+
+
+@router.get("/models")
+async def list_models(request: Request) -> Response:
+    """List the served models."""
+    caller_of(request)
+    catalogue = gateway_of(request).catalogue
+    return json_response({"object": "list", "data": [catalogue.describe(name) for name in catalogue.names]})
+
+
+@router.get("/models/{model:path}")
+async def retrieve_model(request: Request, model: str) -> Response:
+    """Describe one served model."""
+    caller_of(request)
+    return json_response(gateway_of(request).catalogue.describe(model))
+
+
+@router.post("/embeddings")
+async def embeddings(request: Request) -> Response:
+    """Embed texts with the retrieval embedder."""
+    gateway = gateway_of(request)
+    caller = caller_of(request)
+    body = await read_body(request, gateway.settings.server.max_body_bytes)
+    trace = gateway.completions.trace(caller, "embeddings")
+    return json_response(await gateway.knowledge.embed(trace, body), headers={"x-request-id": trace.id})

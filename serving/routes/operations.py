@@ -1,0 +1,30 @@
+"""Liveness, readiness and metrics. None of them needs a key: probes and Prometheus have none."""
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from serving.routes.edge import gateway_of, json_response
+
+router = APIRouter(tags=["Operations"])
+
+
+@router.get("/livez")
+async def livez() -> Response:
+    """200 while the process answers at all."""
+    return json_response({"status": "alive"})
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Response:
+    """200 if the engine answers and the store is open, else 503 with what is missing."""
+    checks = gateway_of(request).readiness()
+    ready = all(checks.values())
+    body = {"status": "ready" if ready else "not ready", "checks": checks}
+    return json_response(body, 200 if ready else 503, {} if ready else {"retry-after": "5"})
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus' text exposition."""
+    return Response(gateway_of(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

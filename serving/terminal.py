@@ -1,0 +1,54 @@
+"""What the person who starts a gateway sees: the stages of the start, and at its end something to paste."""
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.status import Status
+
+_WELCOME = """served models: {models}
+ready: {url}/v1
+
+curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+  -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "{question}"}}]}}'
+
+from openai import OpenAI
+client = OpenAI(base_url="{url}/v1", api_key="not-needed-on-loopback")
+question = {{"role": "user", "content": "{question}"}}
+message = client.chat.completions.create(model="{model}", messages=[question]).choices[0].message
+print(message.content, message.annotations)
+"""
+
+
+def welcome(url: str, models: Sequence[str], *, simulated: bool) -> str:
+    """What a person can paste, once everything answers."""
+    model = "support-handbook" if "support-handbook" in models else models[0]
+    warning = "The engine is simulated: answers, timings and costs are not real.\n" if simulated else ""
+    question = "How many weeks of parental leave do I get?"
+    return warning + _WELCOME.format(url=url, models=", ".join(models), model=model, question=question)
+
+
+class Stages:
+    """Shows the current stage with a clock on a terminal, and one line per stage and ten seconds elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = self._printed = time.monotonic()
+        self._status: Status | None = console.status("starting") if console.is_terminal else None
+        if self._status is not None:
+            self._status.start()
+
+    def __call__(self, stage: str) -> None:
+        """A stage has begun."""
+        elapsed = f"{time.monotonic() - self._started:4.0f} s  "
+        if self._status is not None:
+            self._status.update(elapsed + stage)
+        # Counting stages ("document 3 of 27") are shown now and then, all others once.
+        elif " of " not in stage or time.monotonic() - self._printed > 2:
+            self._printed = time.monotonic()
+            self._console.print(elapsed + stage)
+
+    def stop(self) -> None:
+        """Take the clock off the terminal."""
+        if self._status is not None:
+            self._status.stop()

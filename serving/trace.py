@@ -1,0 +1,102 @@
+"""Follows one request while it runs and turns it into its record when it ends, exactly once."""
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from serving.accounting.meter import Meter
+from serving.accounting.record import Outcome, RequestRecord, Share, Sink, Times, Tokens
+from serving.auth import Caller
+
+# What a record says where the request never got as far as a served model.
+UNRESOLVED = "-"
+CLIENT_CLOSED = 499
+
+
+@dataclass(slots=True)
+class Trace:
+    """Mutable while the request runs; `end` freezes it into a RequestRecord for every sink."""
+
+    caller: Caller
+    endpoint: str
+    meter: Meter
+    sinks: Sequence[Sink]
+    simulated: bool
+    id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex[:24]}")
+    model: str = UNRESOLVED
+    engine_model: str = UNRESOLVED
+    adapter: str | None = None
+    knowledge: str | None = None
+    stream: bool = False
+    passages: int = 0
+    best_score: float | None = None
+    retrieved_share: float = 0.0
+    tokens: Tokens = Tokens()
+    share: Share = Share()
+    times: Times = field(default_factory=lambda: Times(received=time.monotonic()))
+    started_at: float = field(default_factory=time.time)
+    _ticket: float | None = None
+    _ended: bool = False
+    _first: float | None = None
+    _last: float | None = None
+
+    def searched(self, embed_s: float, search_s: float, passages: int, best_score: float | None) -> None:
+        """The documents were searched."""
+        self.times = replace(self.times, embed_s=embed_s, search_s=search_s)
+        self.passages, self.best_score = passages, best_score
+
+    def embedded(self, embed_s: float, tokens: Tokens) -> None:
+        """Texts were embedded; no accelerator time of the engine was used."""
+        self.times = replace(self.times, embed_s=embed_s)
+        self.tokens = tokens
+
+    def enter_engine(self) -> None:
+        """The engine has the request from now on."""
+        self.times = replace(self.times, engine_sent=time.monotonic())
+        self._ticket = self.meter.begin()
+
+    def saw_bytes(self) -> None:
+        """Something of the answer arrived."""
+        self._last = time.monotonic()
+        if self._first is None:
+            self._first = self._last
+
+    def leave_engine(self, tokens: Tokens, *, completed: bool = True) -> None:
+        """The engine is done with it; `tokens` is what it reported. Safe to call again."""
+        if self._ticket is None:
+            return
+        self.share = self.meter.end(self._ticket, completed=completed)
+        self._ticket = None
+        self.tokens = replace(tokens, retrieved=round(tokens.prompt * self.retrieved_share))
+
+    def end(self, outcome: Outcome, status: int, error_code: str | None = None, tokens: Tokens | None = None) -> None:
+        """Emit the record; a second call does nothing."""
+        if self._ended:
+            return
+        self._ended = True
+        self.leave_engine(tokens or Tokens(), completed=outcome == "complete")
+        times = replace(self.times, first_token=self._first, last_token=self._last, ended=time.monotonic())
+        record = RequestRecord(
+            id=self.id,
+            started_at=self.started_at,
+            endpoint=self.endpoint,
+            model=self.model,
+            engine_model=self.engine_model,
+            adapter=self.adapter,
+            knowledge=self.knowledge,
+            tenant=self.caller.tenant,
+            key_id=self.caller.key_id,
+            stream=self.stream,
+            outcome=outcome,
+            status=status,
+            error_code=error_code,
+            passages=self.passages,
+            best_score=self.best_score,
+            tokens=self.tokens,
+            times=times,
+            share=self.share,
+            simulated=self.simulated,
+        )
+        for sink in self.sinks:
+            sink.record(record)

@@ -1,0 +1,46 @@
+"""A recipe's mistakes are named before anything is trained."""
+
+from pathlib import Path
+
+import pytest
+
+from adapters.errors import MalformedRecipe
+from adapters.recipe import load_recipe
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "support" / "recipe.toml"
+
+
+def changed(tmp_path: Path, old: str, new: str) -> Path:
+    text = SAMPLE.read_text()
+    assert old in text
+    path = tmp_path / "recipe.toml"
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def test_the_sample_recipe() -> None:
+    recipe = load_recipe(SAMPLE)
+    assert recipe.name == "support"
+    assert recipe.target_modules == "all-linear"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("learning_rate", "learning_rat", r"learning_rat: unknown key; did you mean learning_rate\?"),
+        ('name = "support"', 'name = "../support"', "name: "),
+        ('name = "support"', "", "name: "),
+        ("\nr = ", "\nr = -", "r: "),
+        ('dtype = "float32"', 'dtype = "float8"', "dtype: "),
+        ("format = '''", "format = '''(", "format: "),
+        ('name = "support"', "name = ", "not TOML"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(MalformedRecipe, match=message):
+        load_recipe(changed(tmp_path, old, new))
+
+
+def test_a_missing_recipe(tmp_path: Path) -> None:
+    with pytest.raises(MalformedRecipe, match=r"recipe\.toml"):
+        load_recipe(tmp_path / "recipe.toml")
