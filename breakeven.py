@@ -80,7 +80,7 @@ async def _serve(settings: Settings) -> None:
 
             async def prepare() -> None:
                 failures = await asyncio.to_thread(fill_knowledge, settings, gateway.retriever, stages)
-                await gateway.engine.start(stages)
+                await gateway.engine_started
                 stages.stop()
                 for line in (*failures, *gateway.catalogue.left_out):
                     console.print(f"note: {line}")
@@ -162,7 +162,7 @@ def train(
 
     settings = load_settings(config)
     if base is None:
-        base = asyncio.run(prepare_weights(settings.home, lambda stage: console.print(stage)))
+        base = asyncio.run(prepare_weights(settings.home, console.print))
     folder = out or settings.home / "trained" / time.strftime("%Y%m%d-%H%M%S")
     # The command as anyone can repeat it: without this machine's paths.
     manifest = train_adapter(recipe, base, folder, command=f"breakeven train {recipe}", console=console)

@@ -7,7 +7,7 @@ thread at a time; readers compare `generation` before and after a query and ask 
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from retrieval import filters
@@ -16,6 +16,8 @@ from retrieval.filters import Where
 
 @dataclass(frozen=True, slots=True)
 class DocumentInfo:
+    """A document as operators see it listed. `chunks` is its number of passages, `sha256` that of its bytes."""
+
     source: str
     title: str
     sha256: str
@@ -34,6 +36,8 @@ class Entry:
 
 @dataclass(slots=True)
 class Catalogue:
+    """Of one knowledge base. `entries` is by source."""
+
     entries: dict[str, Entry] = field(default_factory=dict)
     generation: int = 0
     _groups: set[str] = field(default_factory=set)  # all that documents carry, and perhaps some that one carried
@@ -66,11 +70,17 @@ class Catalogue:
         self.entries[entry.info.source] = entry
         self._move((self._hidden | ({old.version} if old else set())) - {entry.version})
 
-    def remove(self, source: str) -> Entry | None:
-        entry = self.entries.pop(source, None)
+    def condemn(self, source: str) -> Entry | None:
+        """Hides a document before it is erased. Should erasing fail, it is still listed and can be erased again."""
+        entry = self.entries.get(source)
         if entry is not None:
+            self.entries[source] = replace(entry, digest="")
             self._move(self._hidden | {entry.version})
         return entry
+
+    def remove(self, source: str) -> None:
+        """A condemned document is gone from disk."""
+        self.forget(self.entries.pop(source).version)
 
     def forget(self, version: str) -> None:
         """A hidden version is gone from disk."""
@@ -81,6 +91,7 @@ class Catalogue:
         return sorted((entry.info for entry in list(self.entries.values())), key=lambda info: info.source)
 
     def current_versions(self) -> set[str]:
+        """Every other version on disk is left over."""
         return {entry.version for entry in self.entries.values()}
 
     def scope(self, groups: frozenset[str]) -> Where | None:

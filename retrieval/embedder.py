@@ -26,9 +26,15 @@ class Embedder(Protocol):
     """What retrieval needs of an embedding model. Implementations are thread-safe."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What clients know the model by."""
+        ...
+
     @property
-    def dimensions(self) -> int: ...
+    def dimensions(self) -> int:
+        """Of every vector."""
+        ...
+
     @property
     def max_tokens(self) -> int:
         """The longest text, in tokens with the special ones."""
@@ -44,7 +50,9 @@ class Embedder(Protocol):
         """Without truncation and padding; shared, so nobody may change it."""
         ...
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]: ...
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Of each text, with the special tokens, as max_tokens means them."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(len(texts), dimensions), each row of length 1. Raises TextTooLong."""
@@ -85,9 +93,11 @@ class SentenceTransformerEmbedder:
         self.fingerprint = _fingerprint(path, f"normalized {self.max_tokens}")
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """See Embedder."""
         return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See Embedder. One call at a time; the others wait."""
         refuse_long(self.count_tokens(texts), self.max_tokens)
         if not texts:
             return np.zeros((0, self.dimensions), dtype=np.float32)

@@ -28,7 +28,7 @@ _LISTS = frozenset({"$in", "$nin"})
 _EQUAL = frozenset({"$eq", "$ne"})
 
 
-def check_name(kind: str, name: str) -> str:
+def check_name(kind: str, name: object) -> str:
     """The name, if it is usable as a tenant, knowledge base, group or attribute. Raises BadName."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadName(kind, name, "use 1 to 64 letters, digits, spaces or _ . @ : / - and start with a letter or digit")
@@ -99,7 +99,7 @@ def _condition(key: object, value: object) -> Where:
     stored = key if key == "source" else f"{ATTRIBUTE}{key}"
     operator, operand = ("$eq", value) if not isinstance(value, Mapping) else _single(key, value)
     numeric = _is_scalar(operand) and not isinstance(operand, str | bool)
-    if operator in _EQUAL and _is_scalar(operand) or operator in _COMPARE and numeric:
+    if (operator in _EQUAL and _is_scalar(operand)) or (operator in _COMPARE and numeric):
         return {stored: {operator: operand}}
     if operator in _LISTS and _is_list(operand):
         return {stored: {operator: operand}}

@@ -30,9 +30,11 @@ class HashingEmbedder:
         self.tokenizer.pre_tokenizer = Whitespace()
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """See Embedder."""
         return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See Embedder."""
         refuse_long(self.count_tokens(texts), self.max_tokens)
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         for row, text in zip(vectors, texts, strict=True):

@@ -20,6 +20,8 @@ _PAUSE_S = 0.02  # a probe of owner() holds the lock for microseconds, and must 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
+    """The process that owns the store, and the URL at which it answers."""
+
     pid: int
     url: str
 
@@ -49,6 +51,7 @@ class OwnerLock:
         self._file = file
 
     def release(self) -> None:
+        """Gives the lock back, if this object holds it."""
         if self._file is not None:
             os.ftruncate(self._file, 0)
             os.close(self._file)  # ends the lock

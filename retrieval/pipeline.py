@@ -32,6 +32,8 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
+    """What became of one document."""
+
     source: str
     status: Status
     chunks: int

@@ -78,6 +78,7 @@ class Store:
                 raise
 
     def close(self) -> None:
+        """Nothing needs it to be safe on disk; it frees the files for another opening."""
         self._client.close()  # type: ignore[attr-defined]  # the client has it, its declared interface does not
 
     def replace_document(
@@ -133,11 +134,10 @@ class Store:
         """Whether there was such a document. Raises UnknownKnowledge."""
         with self._writing, _mapped_errors(knowledge):
             base = self._find(tenant, knowledge)
-            entry = base.catalogue.remove(source)
-            if entry is None:
+            if base.catalogue.condemn(source) is None:
                 return False
             self._erase(base.collection, source)
-            base.catalogue.forget(entry.version)
+            base.catalogue.remove(source)
             return True
 
     def drop_knowledge(self, tenant: str, knowledge: str) -> None:
@@ -147,6 +147,7 @@ class Store:
             del self._open[tenant, knowledge]
 
     def knowledge_bases(self, tenant: str) -> list[str]:
+        """Sorted; none for an unknown tenant."""
         return sorted(knowledge for owner, knowledge in list(self._open) if owner == tenant)
 
     def documents(self, tenant: str, knowledge: str) -> list[DocumentInfo]:
@@ -255,11 +256,11 @@ def _nearest(
         where=filters.join("$and", [scope] if narrowed is None else [scope, narrowed]),
         include=["documents", "metadatas", "distances"],
     )
-    rows = zip(found["ids"], found["documents"] or [], found["metadatas"] or [], found["distances"] or [], strict=True)
+    columns: list[Any] = [(found[key] or [[]])[0] for key in ("ids", "documents", "metadatas", "distances")]
     return [
         _passage(base.name, id, text, metadata, distance)
-        for columns in rows  # one, for one question
         for id, text, metadata, distance in zip(*columns, strict=True)
+        if metadata is not None and text is not None  # erased while Chroma was looking: the generation has moved
     ]
 
 

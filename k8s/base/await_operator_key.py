@@ -1,0 +1,37 @@
+"""Holds the gateway's pod back until an operator key exists.
+
+The gateway refuses to listen beyond loopback without keys, and a container that has ended cannot be entered to make
+one. This one waits, so that an operator enters it and sees the key in his own terminal: it is in no log and in no file.
+"""
+
+import signal
+import sys
+import time
+
+from serving.auth import KeyStore
+from serving.settings import load_settings
+
+_POLL_S = 2.0
+_REMIND_EVERY = 30
+_COMMAND = (
+    "kubectl -n breakeven exec deploy/gateway -c await-operator-key -- "
+    "breakeven keys create --role operator --note first"
+)
+
+
+def main() -> None:
+    """Return once an operator key is in force."""
+    # A container's first process ignores SIGTERM unless it handles it, and would hold up the pod's end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    store = KeyStore(load_settings().home / "keys.db")
+    polls = 0
+    while not any(key.caller.role == "operator" and key.revoked_at is None for key in store.list()):
+        if polls % _REMIND_EVERY == 0:
+            print(f"no operator key yet. Create one: {_COMMAND}", flush=True)
+        polls += 1
+        time.sleep(_POLL_S)
+    print("an operator key is in force", flush=True)
+
+
+if __name__ == "__main__":
+    main()

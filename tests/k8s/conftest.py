@@ -1,0 +1,35 @@
+"""Every check runs over the manifests as written and, where kubectl is there, as rendered."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.settings import Settings, load_settings
+from tests.k8s.manifests import Manifest, containers, environment, kubectl, of_kind, plain, pod, rendered
+
+_NOT_RENDERED = "k8s/base was NOT rendered: kubectl is not on PATH; only the manifests as written were checked"
+
+
+@pytest.fixture(scope="session", params=["plain", "rendered"])
+def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
+    if request.param == "plain":
+        return plain()
+    command = kubectl()
+    if command is None:
+        pytest.skip(_NOT_RENDERED)
+    return rendered(command)
+
+
+@pytest.fixture
+def settings(manifests: list[Manifest], tmp_path: Path) -> Settings:
+    """As the gateway's container loads them: the generated file, overlaid by the container's environment."""
+    (generated,) = of_kind(manifests, "ConfigMap").values()
+    file = tmp_path / "breakeven.yaml"
+    file.write_text(generated["data"]["breakeven.yaml"])
+    return load_settings(file, environment(containers(pod(manifests, "gateway"))["gateway"]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # A skipped test is one letter in the output; that is too quiet for a check that CI believes it has.
+    if kubectl() is None:
+        terminalreporter.write_line(f"WARNING: {_NOT_RENDERED}", yellow=True)
