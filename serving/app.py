@@ -6,11 +6,14 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -32,11 +35,24 @@ def create_app(gateway: Gateway | None = None) -> FastAPI:
     app.state.gateway = gateway
     for router in (inference.router, management.router, operations.router):
         app.include_router(router)
+    app.openapi = partial(_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(Exception, _unexpected_error)
     return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    # FastAPI documents a 422 of its own for every route with parameters; we send OpenAI's error object instead.
+    schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    schema["components"] = {"schemas": {"Error": GatewayError.schema()}}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    for path in schema["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = {"description": "OpenAI's error object", "content": content}
+    return schema
 
 
 async def _gateway_error(request: Request, error: Exception) -> Response:

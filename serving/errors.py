@@ -34,6 +34,15 @@ class GatewayError(Exception):
         if code is not None:
             self.code = code
 
+    @staticmethod
+    def schema() -> dict[str, Any]:
+        """JSON schema of `body`."""
+        text: dict[str, Any] = {"type": "string"}
+        optional = {"type": ["string", "null"]}
+        fields = {"message": text, "type": text, "param": optional, "code": optional}
+        inner = {"type": "object", "properties": fields, "required": list(fields)}
+        return {"type": "object", "properties": {"error": inner}, "required": ["error"]}
+
     def body(self) -> dict[str, Any]:
         """The OpenAI error object: {"error": {message, type, param, code}}."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}

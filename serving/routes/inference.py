@@ -1,6 +1,7 @@
 """OpenAI's inference endpoints."""
 
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -8,16 +9,28 @@ from starlette.responses import Response
 from serving.openai import Endpoint
 from serving.routes.edge import Answer, caller_of, gateway_of, json_response, read_body
 
+
+def _takes(*required: str) -> dict[str, Any]:
+    # Narrow on purpose: whatever else OpenAI and vLLM know is passed through.
+    schema: dict[str, Any] = {
+        "type": "object",
+        "required": list(required),
+        "properties": {name: {} for name in (*required, "breakeven")},
+        "additionalProperties": True,
+    }
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 
-@router.post("/chat/completions")
+@router.post("/chat/completions", openapi_extra=_takes("model", "messages"))
 async def chat_completions(request: Request) -> Response:
     """Create a chat completion; takes everything vLLM does, and `breakeven` to override retrieval."""
     return await _complete(request, "chat")
 
 
-@router.post("/completions")
+@router.post("/completions", openapi_extra=_takes("model", "prompt"))
 async def completions(request: Request) -> Response:
     """Create a text completion."""
     return await _complete(request, "completions")
@@ -46,7 +59,7 @@ async def retrieve_model(request: Request, model: str) -> Response:
     return json_response(gateway_of(request).catalogue.describe(model))
 
 
-@router.post("/embeddings")
+@router.post("/embeddings", openapi_extra=_takes("model", "input"))
 async def embeddings(request: Request) -> Response:
     """Embed texts with the retrieval embedder."""
     gateway = gateway_of(request)
