@@ -2,7 +2,7 @@
 
 import copy
 
-import kubernetes_validate  # type: ignore[import-untyped]  # it ships no types
+import kubernetes_validate
 import pytest
 
 from tests.k8s.manifests import Manifest, of_kind
