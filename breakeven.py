@@ -100,7 +100,14 @@ def _prices_for(settings: Settings) -> PricesFor:
         hosted = tuple(book.api(model) for model in cost.hosted_models)
         if cost.usd_per_hour is not None:
             source = cost.source or "cost.usd_per_hour in the configuration"
-            gpu = GpuPrice("configured", (), cost.usd_per_hour, source, cost.as_of or "not stated", "configured")
+            gpu = GpuPrice(
+                "configured",
+                (),
+                cost.usd_per_hour,
+                source,
+                cost.as_of.isoformat() if cost.as_of else "not stated",
+                "configured",
+            )
         elif settings.engine.url is not None:
             raise SettingsError(
                 "set cost.usd_per_hour: what the machine behind engine.url costs cannot be seen from here"

@@ -18,10 +18,13 @@ _ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One turn of a conversation."""
+
     role: Role
     content: str
 
     def as_dict(self) -> dict[str, str]:
+        """The form that chat templates take."""
         return {"role": self.role, "content": self.content}
 
 

@@ -66,6 +66,7 @@ class Manifest:
     created: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
     def to_json(self) -> str:
+        """Indented JSON with the fields in their order here, ending in a newline."""
         return _MANIFEST.dump_json(self, indent=2, ensure_ascii=True).decode() + "\n"
 
     @staticmethod
@@ -82,6 +83,7 @@ class Manifest:
 
     @staticmethod
     def read(folder: Path) -> "Manifest":
+        """The manifest beside an adapter's weights. Raises MalformedManifest."""
         try:
             return Manifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
@@ -102,6 +104,7 @@ _MANIFEST = TypeAdapter(Manifest)
 
 
 def sha256_of(path: Path) -> str:
+    """The hex digest of a file of any size."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -46,6 +46,7 @@ class AdapterVersion:
 
     @property
     def engine_name(self) -> str:
+        """What vLLM knows it by; never reused for other weights."""
         return f"{self.name}@{self.version}"
 
 

@@ -184,6 +184,8 @@ def _write_weights(model: Any, base: BaseModel, folder: Path) -> None:
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     tensors = {name: tensor.to("cpu", torch.bfloat16).contiguous() for name, tensor in state.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    # safetensors makes it private; an adapter is as readable as its config.
+    (folder / WEIGHTS).chmod(0o644)
     config = model.peft_config["default"].to_dict()
     config |= {"base_model_name_or_path": base.name, "inference_mode": True}
     text = json.dumps(config, indent=2, sort_keys=True, default=sorted)

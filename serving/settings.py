@@ -8,6 +8,7 @@ stops the start and names the nearest key, because a setting that is silently ig
 import difflib
 import os
 from collections.abc import Iterable, Mapping
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -106,7 +107,7 @@ class Cost(Section):
         None, ge=0, description="What you pay per hour for one accelerator (or for the machine, on a CPU)."
     )
     source: str | None = Field(None, description="Where usd_per_hour comes from; shown with every cost.")
-    as_of: str | None = Field(None, description="Date of usd_per_hour, YYYY-MM-DD.")
+    as_of: date | None = Field(None, description="Date of usd_per_hour, YYYY-MM-DD.")
     idle_half_life_s: float = Field(
         3600, gt=0, description="Half-life, in seconds, of the busy/idle history that spreads idle time over requests."
     )
@@ -163,7 +164,7 @@ def load_settings(
     tree = _read_file(path)
     for variable, value in sorted(environ.items()):
         if variable.startswith(PREFIX) and variable not in _SPECIAL:
-            _put(tree, variable[len(PREFIX) :].lower().split("__"), yaml.safe_load(value), variable)
+            _put(tree, variable[len(PREFIX) :].lower().split("__"), _from_variable(variable, value), variable)
     if home := environ.get("BREAKEVEN_HOME"):
         tree["home"] = home
     for key, value in (overrides or {}).items():
@@ -222,6 +223,16 @@ def _read_file(path: Path | None) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise SettingsError(f"{path} must hold settings as `key: value`, not a {type(tree).__name__}")
     return tree
+
+
+def _from_variable(variable: str, value: str) -> Any:
+    # Text stays text (a key of digits, a date) until the setting's own type reads it; only lists and maps are YAML.
+    if not value.startswith(("[", "{")):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{variable} is not a valid list or map: {error}") from None
 
 
 def _put(tree: dict[str, Any], path: Iterable[str], value: Any, shown: str) -> None:

@@ -40,7 +40,7 @@ def test_make_targets_exist() -> None:
 @pytest.mark.parametrize("text", [text for text in blocks("bash") if not text.startswith("make ")])
 def test_commands_work(stack: Stack, tmp_path: Path, text: str) -> None:
     done = subprocess.run(
-        ["bash", "-euc", _for(stack, text).replace("/tmp/readme-keys", str(tmp_path))],  # noqa: S108  # replaced here
+        ["/bin/bash", "-euc", _for(stack, text).replace("/tmp/readme-keys", str(tmp_path))],  # noqa: S108  # replaced here
         capture_output=True,
         check=False,
         cwd=ROOT,

