@@ -29,4 +29,4 @@ install: .venv/.installed
 
 # The environment and all state: models, documents, ledger, keys.
 clean:
-	rm -rf .venv .bootstrap .bootstrap.log .breakeven
+	rm -rf .venv .bootstrap .breakeven

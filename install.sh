@@ -13,7 +13,8 @@ fail() { printf 'error: %s\n' "$1" >&2; exit 1; }
   fail "Python 3.11, 3.12 or 3.13 is needed ($python is $("$python" --version 2>&1 || true)); set PYTHON=/path/to/python"
 
 uv=$(command -v uv || true)
-if [ -z "$uv" ] || ! "$uv" --version >/dev/null 2>&1; then
+# An old uv cannot leave packages out of a resolution.
+if [ -z "$uv" ] || ! "$uv" pip install --help 2>/dev/null | grep -q -- --excludes; then
   uv=.bootstrap/bin/uv
   if [ ! -x "$uv" ]; then
     echo "installing uv into .bootstrap"
@@ -34,15 +35,21 @@ export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}
 if nvidia-smi -L >/dev/null 2>&1; then engine=cuda; else engine=cpu; fi
 [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
 
+options=() why=
 install() { "$uv" pip install --python .venv --editable ".[$engine,dev]" "$@"; }
-echo "installing Breakeven with vLLM for $engine (about 250 packages the first time)"
+echo "installing Breakeven with vLLM for $engine (about 230 packages, 1 GB to download the first time)"
+backend=()
 if [ "$engine" = cuda ]; then
-  install --torch-backend auto
+  backend=(--torch-backend auto)
 else
-  # A CPU wheel of torch among pip's sources (find-links, a mirror) comes first, then PyTorch's public CPU index.
-  install --constraint constraints-cpu.txt 2>.bootstrap.log || install --constraint constraints-cpu.txt --torch-backend cpu || {
-    cat .bootstrap.log >&2
-    fail "installation failed; see the messages above"
-  }
+  # A CPU wheel of torch among pip's own sources (find-links, a mirror) comes first, then PyTorch's public CPU index.
+  # Torch's companions have no CPU builds everywhere, the CUDA ones break vLLM's import, and a text model needs none.
+  printf '%s\n' torchvision torchaudio torchcodec > .venv/cpu-excludes.txt
+  options=(--constraint constraints-cpu.txt --excludes .venv/cpu-excludes.txt)
+  why=$(install "${options[@]}" --dry-run --quiet 2>&1) || backend=(--torch-backend cpu)
+fi
+if ! install "${options[@]}" "${backend[@]}"; then
+  [ -z "$why" ] || printf 'before that, with the configured package sources alone:\n%s\n' "$why" >&2
+  fail "the installation failed; see the messages above"
 fi
 touch .venv/.installed

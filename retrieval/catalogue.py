@@ -6,12 +6,14 @@ thread at a time; readers compare `generation` before and after a query and ask 
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from retrieval import filters
-from retrieval.filters import Where
+from retrieval.documents import Document
+from retrieval.filters import Scalar, Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +109,8 @@ class Catalogue:
     def _move(self, hidden: frozenset[str]) -> None:
         self._hidden = hidden
         self.generation += 1
+
+
+def digest_of(document: Document, metadata: Mapping[str, Scalar]) -> str:
+    """Of all that makes a stored version: the bytes, who may see them and the attributes."""
+    return hashlib.sha256(json.dumps([document.sha256, metadata], sort_keys=True).encode()).hexdigest()

@@ -6,7 +6,6 @@ crash leaves behind is removed at the next start. One process owns the store (se
 """
 
 import hashlib
-import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from chromadb.errors import ChromaError, NotFoundError
 from numpy.typing import NDArray
 
 from retrieval import filters
-from retrieval.catalogue import Catalogue, DocumentInfo, Entry
+from retrieval.catalogue import Catalogue, DocumentInfo, Entry, digest_of
 from retrieval.chunking import Chunk
 from retrieval.documents import Document
 from retrieval.errors import EmbedderMismatch, StoreFailed, UnknownKnowledge
@@ -59,9 +58,12 @@ class _Base:
 
 
 class Store:
-    """Thread-safe. Opening reads the catalogue of every knowledge base and raises EmbedderMismatch."""
+    """Thread-safe. Opening reads the catalogue of every knowledge base and raises EmbedderMismatch.
 
-    def __init__(self, path: Path, fingerprint: str, dimensions: int) -> None:
+    `batch` is how many passages are written at once: as many as the database takes, if that is less.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, dimensions: int, *, batch: int = 5000) -> None:
         self._fingerprint = fingerprint
         self._dimensions = dimensions
         self._writing = threading.Lock()
@@ -69,7 +71,7 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         with _mapped_errors():
             self._client = chromadb.PersistentClient(str(path), settings=Settings(anonymized_telemetry=False))
-            self._batch = self._client.get_max_batch_size()
+            self._batch = min(batch, self._client.get_max_batch_size())
             try:
                 for collection in self._client.list_collections():
                     self._recover(collection.name, collection.metadata or {})
@@ -98,7 +100,7 @@ class Store:
         if not chunks or embeddings.shape != (len(chunks), self._dimensions):
             raise ValueError(f"{embeddings.shape} embeddings do not fit {len(chunks)} chunks x {self._dimensions}")
         metadata = filters.stored_groups(groups) | filters.stored_attributes(attributes or {})
-        digest = _digest(document, metadata)
+        digest = digest_of(document, metadata)
         with self._writing, _mapped_errors(knowledge):
             base = self._create(tenant, knowledge)
             catalogue = base.catalogue
@@ -128,7 +130,7 @@ class Store:
         base = self._open.get((tenant, knowledge))
         entry = base.catalogue.entries.get(document.source) if base else None
         metadata = filters.stored_groups(groups) | filters.stored_attributes(attributes or {})
-        return entry.info if entry and entry.digest == _digest(document, metadata) else None
+        return entry.info if entry and entry.digest == digest_of(document, metadata) else None
 
     def delete_document(self, tenant: str, knowledge: str, source: str) -> bool:
         """Whether there was such a document. Raises UnknownKnowledge."""
@@ -279,11 +281,6 @@ def _delete(collection: Collection, ids: Sequence[str], batch: int) -> None:
     ordered = sorted(ids, key=lambda id: not id.endswith("-0"))
     for at in range(0, len(ordered), batch):
         collection.delete(ids=ordered[at : at + batch])
-
-
-def _digest(document: Document, metadata: Mapping[str, Scalar]) -> str:
-    """Of all that makes a stored version: the bytes, who may see them and the attributes."""
-    return hashlib.sha256(json.dumps([document.sha256, metadata], sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
 
 embedder = HashingEmbedder()
-store = Store(Path(sys.argv[1]), embedder.fingerprint, embedder.dimensions)
+store = Store(Path(sys.argv[1]), embedder.fingerprint, embedder.dimensions, batch=1)  # many places to die in
 retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
 scope = Scope("acme", frozenset({"everyone"}))
 for line in sys.stdin:
@@ -63,27 +64,29 @@ def state(done: list[Step], before: dict[int, int]) -> dict[int, int]:
     return documents
 
 
-def work_until_killed(path: Path, todo: list[Step], after: int) -> int:
-    """How many steps a process acknowledged that was killed at its `after`-th, while it worked on the next ones."""
+def work_until_killed(path: Path, todo: list[Step], chance: random.Random) -> int:
+    """How many steps a process acknowledged before it was killed somewhere within a later one."""
     command = [sys.executable, "-c", WRITE, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write("".join(f"{kind} {number} {version}\n" for kind, number, version in todo))
         process.stdin.flush()
-        done = [process.stdout.readline() for _ in range(after)]
+        done = [process.stdout.readline() for _ in range(chance.randint(3, 20))]
+        time.sleep(chance.uniform(0, 0.06))  # a step takes about that long
         process.kill()
         done += process.stdout.readlines()  # acknowledged before the kill arrived
     assert all(done)
     return len(done)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_nothing_acknowledged_is_lost(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "store"
     now: dict[int, int] = {}
-    for life in range(2):  # the second one starts on what the first kill left
+    chance = random.Random(seed)
+    for life in range(5):  # each starts on what the kill before left
         todo = steps(1 + 100 * life)
-        done = work_until_killed(path, todo, random.Random(seed + 10 * life).randint(3, 25))
+        done = work_until_killed(path, todo, chance)
         assert done < len(todo)
         store = Store(path, EMBEDDER.fingerprint, EMBEDDER.dimensions)
         retriever = Retriever(store, EMBEDDER, Chunker(EMBEDDER.tokenizer, EMBEDDER.max_tokens))
@@ -99,29 +102,43 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, seed: int) -> None:
 
 
 def test_an_unfinished_version_is_removed_at_start(tmp_path: Path) -> None:
-    store = Store(tmp_path, EMBEDDER.fingerprint, EMBEDDER.dimensions)
+    before = two_passages(tmp_path)
+    in_other_process(tmp_path, WRITE_LATER_VERSION.format(passages="[1]"))  # it died before it wrote the first one
+    assert len(disk_ids(tmp_path)) == 3
+    assert passages_after_start(tmp_path) == ["leave one", "leave two"]
+    assert disk_ids(tmp_path) == before
+
+
+def test_of_two_whole_versions_the_later_one_stays(tmp_path: Path) -> None:
+    two_passages(tmp_path)
+    in_other_process(tmp_path, WRITE_LATER_VERSION.format(passages="[0, 1]"))  # it died before it erased the old one
+    assert len(disk_ids(tmp_path)) == 4
+    assert passages_after_start(tmp_path) == ["later 0", "later 1"]
+    assert disk_ids(tmp_path) == ["x-9-0", "x-9-1"]
+
+
+WRITE_LATER_VERSION = """
+for index in {passages}:
+    row = c.get(where={{"index": index}}, include=["metadatas", "embeddings"])
+    meta = {{**row["metadatas"][0], "version": "x-9", "sequence": 9, "digest": "other"}}
+    c.upsert(ids=[f"x-9-{{index}}"], embeddings=row["embeddings"], documents=[f"later {{index}}"], metadatas=[meta])
+"""
+
+
+def two_passages(path: Path) -> list[str]:
+    store = Store(path, EMBEDDER.fingerprint, EMBEDDER.dimensions)
     texts = ["leave one", "leave two"]
     chunks = [Chunk(text, 0, len(text), "") for text in texts]
     store.replace_document("acme", "kb", load("a.md", b"leave"), chunks, EMBEDDER.encode(texts), EVERYONE)
     store.close()
-    before = disk_ids(tmp_path)
-    leave_unfinished(tmp_path)
-    assert len(disk_ids(tmp_path)) == len(before) + 1
-    store = Store(tmp_path, EMBEDDER.fingerprint, EMBEDDER.dimensions)
+    return disk_ids(path)
+
+
+def passages_after_start(path: Path) -> list[str]:
+    store = Store(path, EMBEDDER.fingerprint, EMBEDDER.dimensions)
     found = store.query("acme", "kb", EMBEDDER.encode(["leave"])[0], 10, EVERYONE)
-    assert sorted(passage.text for passage in found) == texts
     store.close()
-    assert disk_ids(tmp_path) == before
-
-
-def leave_unfinished(path: Path) -> None:
-    """What is on disk when the owner dies after the second passage of a new version and before the first."""
-    in_other_process(
-        path,
-        "row = c.get(limit=1, where={'index': 1}, include=['metadatas', 'embeddings'])\n"
-        "meta = {**row['metadatas'][0], 'version': 'x-9', 'sequence': 9}\n"
-        "c.upsert(ids=['x-9-1'], embeddings=row['embeddings'], documents=['leave three'], metadatas=[meta])",
-    )
+    return sorted(passage.text for passage in found)
 
 
 def disk_ids(path: Path) -> list[str]:
@@ -129,6 +146,7 @@ def disk_ids(path: Path) -> list[str]:
 
 
 def in_other_process(path: Path, script: str) -> str:
+    """Runs a script on the raw collection `c`: what the store itself would never leave behind, only its death."""
     opened = "import sys, chromadb\nc = chromadb.PersistentClient(sys.argv[1]).list_collections()[0]\n"
     command = [sys.executable, "-c", opened + script, str(path)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
