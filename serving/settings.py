@@ -91,7 +91,7 @@ class Retrieval(Section):
     top_k: int = Field(4, ge=1, le=50, description="Passages given to the model at most.")
     max_top_k: int = Field(50, ge=1, description="Largest top_k a request may ask for.")
     min_score: float = Field(
-        0.4, ge=-1, le=1, description="Lowest cosine similarity of a passage; if none reaches it, the answer abstains."
+        0.35, ge=-1, le=1, description="Lowest cosine similarity of a passage; if none reaches it, the answer abstains."
     )
     instructions: str = Field(
         "Answer the question using only the passages below. Be brief and keep names and numbers exactly as written.",

@@ -33,6 +33,10 @@ class Stack:
         """Ids of all processes below the gateway."""
         return _below(self.process.pid)
 
+    def engine_core(self) -> int:
+        """Id of vLLM's engine core, which its API server outlives for a while when it is killed."""
+        return next(pid for pid in self.descendants() if "EngineCore" in _command_line(pid)[0])
+
     def engine_url(self) -> str:
         """Address of the vLLM child, whose /metrics tells how many requests it is running."""
         for pid in self.descendants():
