@@ -135,6 +135,7 @@ async def run(
     http = _Server(config)
 
     def end() -> None:
+        logger.info("stopping; running requests get %.0f s, a second Ctrl-C ends them at once", server.shutdown_s)
         http.force_exit = http.should_exit
         http.should_exit = True
 

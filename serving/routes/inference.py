@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from serving.gateway import Gateway
 from serving.openai import Endpoint
 from serving.routes.edge import Answer, caller_of, gateway_of, json_response, read_body
 
@@ -46,17 +47,24 @@ async def _complete(request: Request, endpoint: Endpoint) -> Response:
 
 @router.get("/models")
 async def list_models(request: Request) -> Response:
-    """List the served models."""
+    """List the served models and the embedding model."""
     caller_of(request)
-    catalogue = gateway_of(request).catalogue
-    return json_response({"object": "list", "data": [catalogue.describe(name) for name in catalogue.names]})
+    gateway = gateway_of(request)
+    names = (*gateway.catalogue.names, gateway.knowledge.embedding_model)
+    return json_response({"object": "list", "data": [_describe(gateway, name) for name in names]})
+
+
+def _describe(gateway: Gateway, name: str) -> dict[str, object]:
+    if name == gateway.knowledge.embedding_model:
+        return {"id": name, "object": "model", "created": gateway.catalogue.created, "owned_by": "breakeven"}
+    return gateway.catalogue.describe(name)
 
 
 @router.get("/models/{model:path}")
 async def retrieve_model(request: Request, model: str) -> Response:
     """Describe one served model."""
     caller_of(request)
-    return json_response(gateway_of(request).catalogue.describe(model))
+    return json_response(_describe(gateway_of(request), model))
 
 
 @router.post("/embeddings", openapi_extra=_takes("model", "input"))

@@ -31,7 +31,7 @@ def test_the_sample_recipe() -> None:
         ('name = "support"', 'name = "../support"', "name: "),
         ('name = "support"', "", "name: "),
         ("\nr = ", "\nr = -", "r: "),
-        ('dtype = "float32"', 'dtype = "float8"', "dtype: "),
+        ('dtype = "', 'dtype = "x', "dtype: "),
         ("format = '''", "format = '''(", "format: "),
         ('name = "support"', "name = ", "not TOML"),
     ],

@@ -5,11 +5,12 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from safetensors import safe_open
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from adapters.errors import MalformedData, MissingBase, OutputExists
 from adapters.manifest import CONFIG, WEIGHTS, Manifest, base_fingerprint
@@ -42,7 +43,6 @@ TEMPLATE = (
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama with two layers of 16 and a byte-level vocabulary, seeded."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("base")
@@ -111,8 +111,6 @@ def test_the_same_seed_gives_the_same_installable_adapter(
 
 
 def test_training_changes_the_model_and_saves_bfloat16(base: Path, tmp_path: Path) -> None:
-    from safetensors import safe_open
-
     run(write_recipe(tmp_path / "recipe"), base, tmp_path / "out")
     with safe_open(tmp_path / "out" / WEIGHTS, framework="pt") as weights:
         tensors = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118  # not a mapping
@@ -126,18 +124,22 @@ def test_an_interrupted_run_leaves_nothing(base: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe", epochs=100_000)
     output = io.StringIO()
 
+    ended = threading.Event()
+
     def interrupt() -> None:
-        deadline = time.monotonic() + 120
-        while "loss " not in output.getvalue() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
+        while not ended.wait(0.02):
+            if "loss " in output.getvalue():
+                os.kill(os.getpid(), signal.SIGINT)
+                return
 
     watcher = threading.Thread(target=interrupt)
     watcher.start()
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, base, tmp_path / "registry" / "out", output)
-    watcher.join()
-    assert "loss " in output.getvalue(), "it was interrupted before it had begun"
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, base, tmp_path / "registry" / "out", output)
+    finally:
+        ended.set()
+        watcher.join()
     assert list((tmp_path / "registry").iterdir()) == []
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
+from langchain_openai import OpenAIEmbeddings
 from openai.types.chat import ChatCompletionMessageParam
 
 from serving.auth import EVERYONE
@@ -132,7 +133,7 @@ async def test_text_completions(client: openai.AsyncOpenAI, stream: bool) -> Non
 
 
 async def test_models_are_listed_and_described(client: openai.AsyncOpenAI) -> None:
-    assert {model.id async for model in client.models.list()} == {"plain", "books", "polite"}
+    assert {model.id async for model in client.models.list()} == {"plain", "books", "polite", "hashing"}
     assert extension(await client.models.retrieve("books"))["knowledge"] == "books"
     with pytest.raises(openai.NotFoundError):
         await client.models.retrieve("none/such")
@@ -153,6 +154,14 @@ async def test_embeddings_in_both_encodings(stack: Running, client: openai.Async
         await client.embeddings.create(model=model, input="word " * 500)
     with pytest.raises(openai.NotFoundError):
         await client.embeddings.create(model="other", input="x")
+
+
+async def test_langchain_embeds_with_the_endpoint(stack: Running) -> None:
+    # Its length check would send token ids of OpenAI's own tokenizer, which mean nothing to another model.
+    embeddings = OpenAIEmbeddings(
+        model="hashing", base_url=f"{stack.url}/v1", api_key=lambda: "none", check_embedding_ctx_length=False
+    )
+    assert len((await embeddings.aembed_documents(["rain", "gauge"]))[1]) == 256
 
 
 async def test_errors_are_openais(stack: Running, client: openai.AsyncOpenAI) -> None:
