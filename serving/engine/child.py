@@ -23,7 +23,8 @@ from serving.settings import Engine as EngineSettings
 from serving.settings import child_environment
 
 _POLL_S = 0.5
-_UNHEALTHY_AFTER = 3
+# Health checks in a row without any answer, each as long as engine.connect_timeout_s, until it counts as hung.
+_SILENT_AFTER = 6
 _BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STOP_S = 10.0
 _PR_SET_PDEATHSIG = 1
@@ -155,7 +156,7 @@ class VllmChild:
         assert self._client is not None
         assert self._process is not None
         deadline, stage = time.monotonic() + self._settings.startup_timeout_s, ""
-        while not await self._client.healthy():
+        while await self._client.health() != "well":
             if self._process.returncode is not None:
                 raise EngineFailed(f"vLLM ended with status {self._process.returncode}.\n{self._advice()}")
             if time.monotonic() > deadline:
@@ -184,12 +185,15 @@ class VllmChild:
     async def _until_broken(self) -> None:
         assert self._client is not None
         assert self._process is not None
-        missed = 0
-        while self._process.returncode is None and missed < _UNHEALTHY_AFTER and self._client.ready:
+        silent = 0
+        while self._process.returncode is None and silent < _SILENT_AFTER and self._client.ready:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), timeout=1.0)
+                await asyncio.wait_for(self._process.wait(), timeout=_POLL_S)
                 return
-            missed = 0 if await self._client.healthy() else missed + 1
+            health = await self._client.health()
+            if health == "dead":
+                return
+            silent = silent + 1 if health == "silent" else 0
 
     async def _end(self) -> None:
         if self._client is not None:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import aiohttp
 import orjson
@@ -18,8 +18,13 @@ from serving.errors import EngineTimeout, EngineUnavailable, UpstreamFailed
 from serving.settings import Engine as EngineSettings
 
 _HEALTH_INTERVAL_S = 1.0
+_OK = 200
+_SERVER_FAULT = 500
 _KEEP_ALIVE_S = 3.0
 _RETRY_AFTER_S = 5
+
+
+Health = Literal["well", "silent", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class VllmClient:
         progress(f"waiting for the engine at {self._url}")
         await self.open()
         deadline = asyncio.get_running_loop().time() + self._settings.startup_timeout_s
-        while not await self.healthy():
+        while await self.health() != "well":
             if asyncio.get_running_loop().time() > deadline:
                 raise EngineFailed(f"no vLLM answers at {self._url}: check engine.url and engine.api_key")
             await asyncio.sleep(_HEALTH_INTERVAL_S)
@@ -96,16 +101,30 @@ class VllmClient:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
 
-    async def healthy(self) -> bool:
-        """One health check."""
-        return await self._get("/health") is not None
+    async def health(self) -> Health:
+        """One health check. `dead` is certain: the server says so or is gone; `silent` may only be slow."""
+        if self._session is None:
+            return "dead"
+        timeout = aiohttp.ClientTimeout(total=self._settings.connect_timeout_s)
+        try:
+            async with self._session.get(self._url + "/health", timeout=timeout) as response:
+                return "well" if response.status == _OK else "dead"
+        except TimeoutError:
+            return "silent"
+        except aiohttp.ClientError:
+            return "dead"
 
     async def models(self) -> list[str]:
         """Names that the server lists. Raises EngineFailed if it refuses the key."""
-        listed = await self._get("/v1/models")
-        if not isinstance(listed, dict):
-            raise EngineFailed(f"the engine at {self._url} does not list its models: check engine.api_key")
-        return [str(model["id"]) for model in listed["data"]]
+        assert self._session is not None
+        try:
+            async with self._session.get(self._url + "/v1/models", headers=self._headers) as response:
+                listed = orjson.loads(await response.read())
+                return [str(model["id"]) for model in listed["data"]]
+        except (aiohttp.ClientError, orjson.JSONDecodeError, LookupError, TypeError):
+            raise EngineFailed(
+                f"the engine at {self._url} does not list its models: check engine.url and engine.api_key"
+            ) from None
 
     @asynccontextmanager
     async def post(self, path: str, body: bytes) -> AsyncIterator[EngineResponse]:
@@ -126,6 +145,10 @@ class VllmClient:
         except aiohttp.ClientError as error:
             raise UpstreamFailed(f"the engine broke off before answering: {error}", code="engine_broke_off") from None
         try:
+            # A fault may be the request's or the engine's last; only its health tells, and clients should know which.
+            if response.status >= _SERVER_FAULT and await self.health() == "dead":
+                self.ready = False
+                raise EngineUnavailable("the engine has stopped; it is being restarted", retry_after_s=_RETRY_AFTER_S)
             yield _Response(response)
         finally:
             # close() and not release(): an unread rest means that nobody wants it, and vLLM must see that.
@@ -138,19 +161,7 @@ class VllmClient:
         except aiohttp.ServerDisconnectedError:
             return await self._session.post(self._url + path, data=body, headers=self._headers, timeout=limits)
 
-    async def _get(self, path: str) -> Any:
-        if self._session is None:
-            return None
-        timeout = aiohttp.ClientTimeout(total=self._settings.connect_timeout_s)
-        try:
-            async with self._session.get(self._url + path, headers=self._headers, timeout=timeout) as response:
-                if response.status != 200:
-                    return None
-                return orjson.loads(await response.read()) if path.startswith("/v1") else True
-        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError):
-            return None
-
     async def _watch_health(self) -> None:
         while True:
             await asyncio.sleep(_HEALTH_INTERVAL_S)
-            self.ready = await self.healthy()
+            self.ready = await self.health() == "well"

@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from tests.e2e.conftest import ROOT, Stack
+from tests.conftest import ROOT, Stack
 
 pytestmark = pytest.mark.e2e
 MODEL = "support-handbook"

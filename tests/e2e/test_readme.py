@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from serving.settings import Settings
-from tests.e2e.conftest import HOME, ROOT, Stack
+from tests.conftest import HOME, ROOT, Stack
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)

@@ -203,6 +203,15 @@ async def test_an_engine_that_goes_away_is_503_and_comes_back(tmp_path: Path) ->
         assert (await ask(stack, stream=False))[0] == 200
 
 
+async def test_a_fault_of_a_dying_engine_is_503_and_not_the_requests(tmp_path: Path) -> None:
+    upstream = Upstream(plain("500 Dead", b'{"error":{"message":"EngineCore encountered an issue"}}'))
+    async with behind(upstream, tmp_path) as stack:
+        upstream.healthy = False
+        status, body = await ask(stack, stream=False)
+        assert (status, orjson.loads(body)["error"]["code"]) == (503, "engine_unavailable")
+        assert not stack.gateway.engine.ready
+
+
 async def test_the_engine_gets_our_name_for_the_model_and_usage_is_always_asked_for(tmp_path: Path) -> None:
     upstream = Upstream()
     async with behind(upstream, tmp_path) as stack:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 HOME = ROOT / ".breakeven" / "e2e"
 COMMAND = Path(sys.executable).parent / "breakeven"
 START_TIMEOUT_S = 600
@@ -39,11 +39,16 @@ class Stack:
 
     def engine_url(self) -> str:
         """Address of the vLLM child, whose /metrics tells how many requests it is running."""
-        for pid in self.descendants():
-            arguments = _command_line(pid)
-            if "vllm.entrypoints.openai.api_server" in arguments and "--port" in arguments:
-                return f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}"
-        raise AssertionError("there is no vLLM below the gateway")
+        arguments = _command_line(self._server())
+        return f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}"
+
+    def engine_key(self) -> str:
+        """The random key of the vLLM child, which only its environment holds."""
+        variables = Path(f"/proc/{self._server()}/environ").read_text().split("\0")
+        return next(each.partition("=")[2] for each in variables if each.startswith("VLLM_API_KEY="))
+
+    def _server(self) -> int:
+        return next(pid for pid in self.descendants() if "vllm.entrypoints.openai.api_server" in _command_line(pid))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,118 @@
+"""What every engine must do, run over the simulator and over a real vLLM: a fake that differs proves nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from serving.engine import Engine
+from serving.engine.simulated import SimulatedEngine
+from serving.engine.vllm import VllmClient
+from serving.errors import EngineUnavailable
+from serving.settings import Engine as EngineSettings
+from tests.conftest import Stack
+
+CHAT = "/v1/chat/completions"
+ASK: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Count from one to five."}],
+    "max_tokens": 6,
+    "temperature": 0,
+}
+
+
+@pytest.fixture(params=["simulated", pytest.param("vllm", marks=pytest.mark.e2e)])
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
+    settings = EngineSettings.model_validate({"simulated_ttft_s": 0, "simulated_itl_s": 0})
+    made: Engine = SimulatedEngine(settings)
+    if request.param == "vllm":
+        running: Stack = request.getfixturevalue("stack")
+        made = VllmClient(settings, running.engine_url(), running.engine_key())
+    await made.start(lambda _: None)
+    yield made
+    await made.stop()
+
+
+async def post(engine: Engine, path: str = CHAT, **fields: Any) -> tuple[int, bytes]:
+    body = orjson.dumps({"model": engine.base_model, **fields})
+    async with engine.post(path, body) as response:
+        return response.status, b"".join([piece async for piece in response.chunks()])
+
+
+def events(data: bytes) -> list[Any]:
+    found = [part.removeprefix(b"data: ") for part in data.split(b"\n\n") if part]
+    assert found.pop() == b"[DONE]"
+    return [orjson.loads(part) for part in found]
+
+
+async def test_a_whole_answer(engine: Engine) -> None:
+    status, body = await post(engine, **ASK)
+    answer = orjson.loads(body)
+    assert status == 200
+    assert answer["object"] == "chat.completion"
+    assert answer["model"] == engine.base_model
+    assert answer["choices"][0]["message"]["role"] == "assistant"
+    assert answer["choices"][0]["finish_reason"] in ("stop", "length")
+    assert 0 < answer["usage"]["completion_tokens"] <= 6
+    assert answer["usage"]["prompt_tokens"] > 0
+    assert "cached_tokens" in answer["usage"]["prompt_tokens_details"]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_a_stream(engine: Engine, n: int) -> None:
+    # Several choices of one greedy request would be equal; vLLM refuses that.
+    options = {"temperature": 0.7, "stream_options": {"include_usage": True}}
+    _, body = await post(engine, **{**ASK, **options}, stream=True, n=n)
+    chunks = events(body)
+    assert chunks[0]["object"] == "chat.completion.chunk"
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+    choices = [choice for each in chunks[:-1] for choice in each["choices"]]
+    assert sum(choice["finish_reason"] is not None for choice in choices) == n
+    assert {choice["index"] for choice in choices} == set(range(n))
+    assert chunks[-1]["choices"] == []
+    assert 0 < chunks[-1]["usage"]["completion_tokens"] <= 6 * n
+    assert len({each["id"] for each in chunks}) == 1
+
+
+async def test_a_stream_without_usage_has_none(engine: Engine) -> None:
+    _, body = await post(engine, **ASK, stream=True)
+    assert not [each for each in events(body) if each.get("usage")]
+
+
+async def test_a_text_completion(engine: Engine) -> None:
+    _, body = await post(engine, "/v1/completions", prompt="One, two,", max_tokens=4)
+    answer = orjson.loads(body)
+    assert answer["object"] == "text_completion"
+    assert answer["choices"][0]["text"]
+
+
+async def test_equal_requests_get_equal_answers(engine: Engine) -> None:
+    answers = [orjson.loads((await post(engine, **ASK, seed=3))[1])["choices"][0]["message"] for _ in range(2)]
+    assert answers[0] == answers[1]
+
+
+async def test_a_prompt_over_the_context_is_a_400_that_says_so(engine: Engine) -> None:
+    long = [{"role": "user", "content": "word " * 20_000}]
+    status, body = await post(engine, messages=long)
+    assert status == 400
+    assert "maximum context length" in orjson.loads(body)["error"]["message"]
+
+
+async def test_leaving_early_is_possible_at_any_time(engine: Engine) -> None:
+    body = orjson.dumps({"model": engine.base_model, **ASK, "stream": True, "max_tokens": 2000})
+    async with engine.post(CHAT, body) as response:
+        async for _ in response.chunks():
+            break
+    assert (await post(engine, **ASK))[0] == 200
+
+
+async def test_many_at_once(engine: Engine) -> None:
+    answers = await asyncio.gather(*(post(engine, **ASK, stream=index % 2 == 0) for index in range(12)))
+    assert {status for status, _ in answers} == {200}
+
+
+async def test_a_stopped_engine_is_unavailable(engine: Engine) -> None:
+    await engine.stop()
+    with pytest.raises(EngineUnavailable):
+        await post(engine, **ASK)
