@@ -30,7 +30,7 @@ from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, KeyStore
 from serving.engine.device import Device
 from serving.engine.protocol import EngineFailed
 from serving.gateway import PricesFor, fill_knowledge, open_gateway, prepare_weights
-from serving.settings import Settings, SettingsError, client_api_key, load_settings
+from serving.settings import Settings, SettingsError, client_api_key, load_settings, share_cores
 from serving.terminal import Stages, welcome
 
 _USER_ERRORS = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteError, RetrievalError, SettingsError)
@@ -60,6 +60,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="TCP port.")] = None,
 ) -> None:
     """Start the engine and the gateway; Ctrl-C stops both."""
+    share_cores()
     settings = load_settings(config, overrides={"server.host": host, "server.port": port})
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("breakeven").setLevel(logging.INFO)
@@ -164,6 +165,7 @@ def train(
     config: Config = None,
 ) -> None:
     """Train a LoRA adapter from a recipe and install it into the registry."""
+    share_cores()
     # Heavy: torch and trl are loaded for this command only.
     from adapters.training import train as train_adapter
 

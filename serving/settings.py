@@ -20,6 +20,8 @@ PREFIX = "BREAKEVEN_"
 # Not settings of the tree: where it lives, and the key the command line sends.
 _SPECIAL = frozenset({"BREAKEVEN_HOME", "BREAKEVEN_CONFIG", "BREAKEVEN_API_KEY"})
 
+_OMP_WAIT, _OMP_SLEEP = "OMP_WAIT_POLICY", "PASSIVE"
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 
 
@@ -182,9 +184,18 @@ def client_api_key(environ: Mapping[str, str] | None = None) -> str | None:
     return (os.environ if environ is None else environ).get("BREAKEVEN_API_KEY")
 
 
+def share_cores() -> None:
+    """Let OpenMP threads of this process sleep while they wait; call it before torch is loaded.
+
+    By default they spin, which takes the cores from the engine beside us, or from the other threads of a training.
+    """
+    os.environ.setdefault(_OMP_WAIT, _OMP_SLEEP)
+
+
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Our environment for a child process, with `extra` on top."""
-    return {**os.environ, **extra}
+    """Our environment for a child process, with `extra` on top. How we wait is not passed on: an engine may spin."""
+    ours = {name: value for name, value in os.environ.items() if (name, value) != (_OMP_WAIT, _OMP_SLEEP)}
+    return {**ours, **extra}
 
 
 def describe() -> list[tuple[str, str, str]]:
