@@ -63,7 +63,9 @@ class Engine(Section):
         description="Base model: a hub id or a local path. Default: `smollm2-135m-instruct` (embedded) on a CPU, "
         "`Qwen/Qwen3-8B` on an NVIDIA GPU.",
     )
-    max_model_len: int | None = Field(None, ge=128, description="Context length in tokens; default: the model's own.")
+    max_model_len: int | None = Field(
+        None, ge=128, description="Context length in tokens; default: the model's own, or what the memory can hold."
+    )
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that one copy of the model is split over.")
     dtype: str = Field("auto", description="vLLM's dtype: auto, bfloat16, float16, float32.")
     quantization: str | None = Field(None, description="vLLM's quantization method, for example fp8 or awq.")
