@@ -35,6 +35,7 @@ _PROBLEMS = {
     "memory": "parsing it took more than {memory_mib} MiB of memory; split it, or raise the limit if you trust it",
     "mixed": "some of its lines are UTF-8 and some are not; save it as UTF-8",
     "renamed": "it is really a {detail} file; rename it",
+    "stopping": "the gateway is stopping; ingest it again when it is back",
     "unpacks": "it unpacks to {detail}, more than the {memory_mib} MiB that parsing may take; split it",
     "wall": "parsing it took longer than {wall_s} s; split it, or raise the limit if you trust it",
 }
@@ -57,6 +58,7 @@ class Sandbox:
         self.limits = limits or Limits()
         self._lock = threading.Lock()
         self._child: _Child | None = None
+        self._closing = threading.Event()
         self._idle: threading.Timer | None = None
 
     def __enter__(self) -> Self:
@@ -74,6 +76,8 @@ class Sandbox:
     def convert(self, source: str, suffix: str, data: bytes) -> tuple[str, str | None]:
         """Text, and the title if the format has one. Raises UnreadableDocument."""
         with self._lock:
+            if self._closing.is_set():
+                raise self._unreadable(source, suffix, "stopping")
             if self._idle is not None:
                 self._idle.cancel()
             try:
@@ -81,14 +85,15 @@ class Sandbox:
                 answer, text = child.ask(suffix, data)
             except _Broken as error:
                 self._end()
-                raise self._unreadable(source, suffix, error.problem) from None
+                problem = "stopping" if self._closing.is_set() else error.problem
+                raise self._unreadable(source, suffix, problem) from None
             except BaseException:
                 self._end()
                 raise
             if answer["problem"] == "memory" or child.answered >= _FILES:
                 self._end()
             else:
-                self._idle = threading.Timer(_IDLE_S, self.close)
+                self._idle = threading.Timer(_IDLE_S, self._rest)
                 self._idle.daemon = True
                 self._idle.start()
         if answer["problem"]:
@@ -96,7 +101,13 @@ class Sandbox:
         return text, answer["title"]
 
     def close(self) -> None:
-        """Ends the child; the next file starts another."""
+        """Gives up the file that is being parsed and refuses those that come later."""
+        self._closing.set()
+        if (child := self._child) is not None:
+            child.kill()
+        self._rest()
+
+    def _rest(self) -> None:
         with self._lock:
             if self._idle is not None:
                 self._idle.cancel()
@@ -160,13 +171,13 @@ class _Child:
 
     def end(self) -> None:
         """With everything that it started."""
-        self._kill()
+        self.kill()
         self.process.wait()
         self._connection.close()
 
     def _stop_late(self, late: threading.Event) -> None:
         late.set()
-        self._kill()
+        self.kill()
 
     def _receive(self, limit: int) -> bytes:
         return self._connection.recv_bytes(limit)
@@ -179,6 +190,7 @@ class _Child:
         ended = self.process.wait(_START_S)
         return "cpu" if ended == -signal.SIGXCPU else "wall" if ended == -signal.SIGALRM else "crash"
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """At once, and whatever it started with it; end() must follow."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)

@@ -109,7 +109,7 @@ class Ingestion:
             stop_event=stop,
         )
         next(changes)  # it watches from here on, so that nothing is missed that changes during the first pass
-        again = True
+        again = not self._try()
         for events in changes:
             if events or again:
                 again = not self._try()

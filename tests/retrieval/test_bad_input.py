@@ -193,6 +193,19 @@ def test_one_process_serves_many_files_and_ends() -> None:
         os.kill(first, 0)
 
 
+def test_closing_gives_up_the_file_that_is_being_parsed() -> None:
+    box = Sandbox()
+    load(*FINE, box)
+    threading.Timer(0.3, box.close).start()
+    started = time.monotonic()
+    with pytest.raises(UnreadableDocument, match="stopping"):
+        load("slow.pdf", pdf_bomb(40_000_000), box)
+    with pytest.raises(UnreadableDocument, match="stopping"):
+        load(*FINE, box)
+    assert time.monotonic() - started < 5
+    assert box.pid is None
+
+
 def test_a_broken_update_keeps_the_version_that_was_there(retriever: Retriever, me: Scope) -> None:
     good = docx.Document()
     good.add_paragraph("Five days move to the next year.")
