@@ -25,6 +25,7 @@ TABLE_PAGES = 50  # of a PDF: looking for tables takes 0.1 s a page
 
 _OFFICE = {".docx": "word/", ".pptx": "ppt/", ".xlsx": "xl/"}
 _DECLARATION = tuple("<!DOCTYPE".encode(encoding) for encoding in ("ascii", "utf-16-le", "utf-16-be"))
+_LONGEST_LINE = 500  # characters of JSON
 _SLIDE = re.compile(r"<!-- Slide number: \d+ -->\n?")
 
 
@@ -158,8 +159,10 @@ def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
 
 
 def _json(data: bytes) -> Result:
-    """On lines of its own again: written by programs it is one line, which nobody can cut with sense."""
+    """As it is, unless a program wrote it on one line, which nobody can cut with sense."""
     text = decode(data)
+    if max(map(len, text.splitlines()), default=0) <= _LONGEST_LINE:
+        return text, None
     try:
         return json.dumps(json.loads(text), ensure_ascii=False, indent=1), None
     except ValueError:  # with comments, several values, or cut off: still text

@@ -25,19 +25,19 @@ _FILES = 500  # leaks of other people's parsers end with the child
 _IDLE_S = 60.0
 
 _PROBLEMS = {
-    "cpu": "parsing it took more than {cpu_s} s of processor time; split it, or raise the limit if you trust it",
+    "cpu": "parsing it took more than {cpu_s} s of processor time; split it, or raise ingestion.parse_cpu_s",
     "crash": "its parser crashed; open it, save it again and try that, or convert it to text",
     "encoding": "it is not UTF-8 text and its encoding cannot be told; save it as UTF-8",
     "encrypted": "it is encrypted; save it without a password",
     "entities": "it declares XML entities, which no office program does; open and save it again if you trust it",
     "invalid": "it is not a valid {kind} file; open and save it again",
     "large": "its text is longer than {text_bytes} bytes; split it",
-    "memory": "parsing it took more than {memory_mib} MiB of memory; split it, or raise the limit if you trust it",
+    "memory": "parsing it took more than {memory_mib} MiB of memory; split it, or raise ingestion.parse_memory_mib",
     "mixed": "some of its lines are UTF-8 and some are not; save it as UTF-8",
     "renamed": "it is really a {detail} file; rename it",
     "stopping": "the gateway is stopping; ingest it again when it is back",
     "unpacks": "it unpacks to {detail}, more than the {memory_mib} MiB that parsing may take; split it",
-    "wall": "parsing it took longer than {wall_s} s; split it, or raise the limit if you trust it",
+    "wall": "parsing it took longer than {wall_s} s; split it, or raise ingestion.parse_wall_s",
 }
 
 
