@@ -59,6 +59,8 @@ def _forbid(event: str, _: tuple[object, ...]) -> None:
 
 def _limit_memory(more: int) -> None:
     """What is mapped now, mostly libraries, and `more` bytes. Where the system does not tell, the clock must do."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # if the machine has less, this process goes first
     with suppress(OSError, ValueError):
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + more, mapped + more))

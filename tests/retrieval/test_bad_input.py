@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import sys
 import threading
 import time
 import zipfile
@@ -191,6 +192,18 @@ def test_one_process_serves_many_files_and_ends() -> None:
     assert first is not None and others == [first, first]
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc")
+def test_its_process_is_limited_and_the_first_to_go(tight: Sandbox) -> None:
+    load(*FINE, tight)
+    process = Path(f"/proc/{tight.pid}")
+    limits = dict(line.rsplit(None, 3)[:2] for line in (process / "limits").read_text().splitlines()[1:])
+    mapped = int((process / "statm").read_text().split()[0]) * 4096
+    assert 0 < int(limits["Max address space"]) <= mapped + (400 << 20)
+    assert limits["Max core file size"] == "0"
+    assert (process / "oom_score_adj").read_text().strip() == "1000"
+    assert os.getsid(int(process.name)) == int(process.name) != os.getsid(0)
 
 
 def test_closing_gives_up_the_file_that_is_being_parsed() -> None:
