@@ -3,15 +3,14 @@
 import asyncio
 import logging
 import sys
+import threading
 import time
-from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from adapters.errors import AdapterError
@@ -21,8 +20,7 @@ from benchmarks.load import bench as run_bench
 from benchmarks.plan import LoadPlan, Slo
 from benchmarks.prices import load_prices
 from benchmarks.workload import questions, synthetic
-from retrieval.documents import walk
-from retrieval.errors import RetrievalError, UnreadableDocument
+from retrieval.errors import RetrievalError
 from serving.access import RemoteError, open_documents
 from serving.accounting.cost import GpuPrice, Prices
 from serving.app import bind, check_bind, create_app, run
@@ -30,6 +28,7 @@ from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, KeyStore
 from serving.engine.device import Device
 from serving.engine.protocol import EngineFailed
 from serving.gateway import PricesFor, fill_knowledge, open_gateway, prepare_weights
+from serving.ingestion import Ingestion, Job
 from serving.settings import Settings, SettingsError, client_api_key, load_settings, share_cores
 from serving.terminal import Stages, welcome
 
@@ -125,21 +124,32 @@ def ingest(
     path: Annotated[Path, typer.Argument(exists=True, help="A file or a folder.")],
     knowledge: Annotated[str, typer.Option(help="Name of the knowledge base.")],
     group: Annotated[list[str] | None, typer.Option(help="Who may read it; default: everyone of the tenant.")] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove every document that PATH does not hold, whoever put it there.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C: follow changes and deletions.")] = False,
     config: Config = None,
 ) -> None:
-    """Add documents to a knowledge base; unchanged ones cost a hash."""
-    files = list(walk(path))
-    counts: Counter[str] = Counter()
-    with open_documents(load_settings(config)) as documents:
-        for source, file in track(files, "ingesting", console=console, disable=not console.is_terminal):
-            try:
-                counts[documents.put(knowledge, source, file.read_bytes(), group or [EVERYONE])] += 1
-            except UnreadableDocument as error:
-                counts["failed"] += 1
-                console.print(f"failed: {error}", markup=False)
-    found = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    output.print(f"{knowledge}: {found or f'no readable documents in {path}'}")
-    if counts["failed"] or not files:
+    """Add documents to a knowledge base; unchanged ones cost a hash, and an interrupted run is continued by the next.
+
+    A deleted file keeps its document, since PATH may be a part of the knowledge base or not be mounted: --delete and
+    --watch remove it.
+    """
+    settings = load_settings(config)
+    job = Job(path, knowledge, tuple(group or [EVERYONE]), settings.server.max_document_bytes, delete)
+    with open_documents(settings) as documents:
+        ingestion = Ingestion(job, documents, console)
+        if watch:
+            ingestion.watch(threading.Event())
+            return
+        try:
+            ingestion.run()
+        finally:
+            *notes, counts = ingestion.last.lines()
+            for line in notes:
+                console.print(line, markup=False)
+            output.print(f"{knowledge}: {counts}", markup=False)
+    if ingestion.last.failures or not ingestion.last.counts:
         raise typer.Exit(1)
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from retrieval import filters
-from retrieval.documents import Document
 from retrieval.filters import Scalar, Where
 
 
@@ -111,6 +110,6 @@ class Catalogue:
         self.generation += 1
 
 
-def digest_of(document: Document, metadata: Mapping[str, Scalar]) -> str:
-    """Of all that makes a stored version: the bytes, who may see them and the attributes."""
-    return hashlib.sha256(json.dumps([document.sha256, metadata], sort_keys=True).encode()).hexdigest()
+def digest_of(sha256: str, metadata: Mapping[str, Scalar]) -> str:
+    """Of all that makes a stored version: the bytes (their `sha256`), who may see them and the attributes."""
+    return hashlib.sha256(json.dumps([sha256, metadata], sort_keys=True).encode()).hexdigest()

@@ -4,6 +4,7 @@ Synchronous and thread-safe: the caller chooses the threads. Embedding runs outs
 are answered while documents come in.
 """
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from retrieval.documents import load
 from retrieval.embedder import BATCH, Embedder
 from retrieval.errors import BadFilter
 from retrieval.filters import Scalar
+from retrieval.sandbox import Sandbox
 from retrieval.store import EVERYONE, Passage, Status, Store
 
 MAX_TOP_K = 100
@@ -52,12 +54,16 @@ class Retrieval:
 
 
 class Retriever:
-    """Joins store, embedder and chunker, which must belong together: the store pins the embedder's fingerprint."""
+    """Joins store, embedder and chunker, which must belong together: the store pins the embedder's fingerprint.
 
-    def __init__(self, store: Store, embedder: Embedder, chunker: Chunker) -> None:
+    `sandbox` is where files are parsed, by default one with the default limits.
+    """
+
+    def __init__(self, store: Store, embedder: Embedder, chunker: Chunker, sandbox: Sandbox | None = None) -> None:
         self._store = store
         self._embedder = embedder
         self._chunker = chunker
+        self._sandbox = sandbox or Sandbox()
 
     def ingest(
         self,
@@ -73,10 +79,11 @@ class Retriever:
         Raises UnreadableDocument, BadName, StoreFailed.
         """
         started = time.perf_counter()
-        document = load(source, data)
-        known = self._store.current(scope.tenant, knowledge, document, groups, attributes)
+        sha256 = hashlib.sha256(data).hexdigest()
+        known = self._store.current(scope.tenant, knowledge, source, sha256, groups, attributes)
         if known is not None:
             return Ingested(source, "unchanged", known.chunks, time.perf_counter() - started)
+        document = load(source, data, self._sandbox)
         chunks = self._chunker.chunk(document)
         vectors = self._embed([self._chunker.embedded(document.title, chunk) for chunk in chunks])
         status = self._store.replace_document(scope.tenant, knowledge, document, chunks, vectors, groups, attributes)

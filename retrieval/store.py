@@ -100,7 +100,7 @@ class Store:
         if not chunks or embeddings.shape != (len(chunks), self._dimensions):
             raise ValueError(f"{embeddings.shape} embeddings do not fit {len(chunks)} chunks x {self._dimensions}")
         metadata = filters.stored_groups(groups) | filters.stored_attributes(attributes or {})
-        digest = digest_of(document, metadata)
+        digest = digest_of(document.sha256, metadata)
         with self._writing, _mapped_errors(knowledge):
             base = self._create(tenant, knowledge)
             catalogue = base.catalogue
@@ -122,15 +122,16 @@ class Store:
         self,
         tenant: str,
         knowledge: str,
-        document: Document,
+        source: str,
+        sha256: str,
         groups: frozenset[str] = EVERYONE,
         attributes: Mapping[str, Scalar] | None = None,
     ) -> DocumentInfo | None:
-        """What is stored, if replace_document would answer "unchanged": saves embedding it again."""
+        """What is stored, if replace_document would answer "unchanged": saves parsing and embedding it again."""
         base = self._open.get((tenant, knowledge))
-        entry = base.catalogue.entries.get(document.source) if base else None
+        entry = base.catalogue.entries.get(source) if base else None
         metadata = filters.stored_groups(groups) | filters.stored_attributes(attributes or {})
-        return entry.info if entry and entry.digest == digest_of(document, metadata) else None
+        return entry.info if entry and entry.digest == digest_of(sha256, metadata) else None
 
     def delete_document(self, tenant: str, knowledge: str, source: str) -> bool:
         """Whether there was such a document. Raises UnknownKnowledge."""

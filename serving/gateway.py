@@ -12,11 +12,13 @@ from pathlib import Path
 
 from adapters.registry import Registry
 from retrieval.chunking import Chunker
-from retrieval.documents import walk
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
 from retrieval.errors import UnreadableDocument
+from retrieval.folder import read, walk
 from retrieval.lock import OwnerLock
 from retrieval.pipeline import Retriever, Scope
+from retrieval.sandbox import Limits as ParseLimits
+from retrieval.sandbox import Sandbox
 from retrieval.store import Store
 from serving.accounting.cost import Prices
 from serving.accounting.ledger import LedgerSink
@@ -113,11 +115,15 @@ async def _open_knowledge(
 ) -> tuple[Retriever, Knowledge]:
     executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retrieval")
     stack.callback(executor.shutdown, cancel_futures=True)
+    ingestion = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ingestion")
+    stack.callback(ingestion.shutdown, cancel_futures=True)
+    sandbox = open_sandbox(settings)
+    stack.callback(sandbox.close)  # before the executor waits: a file that is being parsed is given up
     progress("loading the embedder and opening the store")
     store, chosen = await asyncio.to_thread(open_store, settings, embedder)
     stack.callback(store.close)
-    retriever = Retriever(store, chosen, Chunker(chosen.tokenizer, chosen.max_tokens))
-    return retriever, Knowledge(retriever, store, chosen, executor, settings.retrieval)
+    retriever = Retriever(store, chosen, Chunker(chosen.tokenizer, chosen.max_tokens), sandbox)
+    return retriever, Knowledge(retriever, store, chosen, executor, ingestion, settings.retrieval)
 
 
 def _open_ledger(
@@ -147,6 +153,16 @@ def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[St
     return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions), embedder
 
 
+def open_sandbox(settings: Settings) -> Sandbox:
+    """Where documents are parsed. The caller closes it."""
+    limits = settings.ingestion
+    return Sandbox(
+        ParseLimits(
+            limits.parse_memory_mib, limits.parse_cpu_s, limits.parse_wall_s, settings.server.max_document_bytes
+        )
+    )
+
+
 def install_adapters(settings: Settings) -> Registry:
     """The adapter registry, with the configured folders installed. Raises AdapterError."""
     registry = Registry(settings.home / "adapters")
@@ -160,11 +176,13 @@ def fill_knowledge(settings: Settings, retriever: Retriever, progress: Progress)
     scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
     failures = []
     for name, source in settings.knowledge.items():
-        documents = [found for path in source.paths for found in walk(path)]
+        listings = [walk(path) for path in source.paths]
+        failures += [str(refused) for listing in listings for refused in listing.refused]
+        documents = [found for listing in listings for found in listing.files]
         for number, (label, path) in enumerate(documents, start=1):
             progress(f"{name}: document {number} of {len(documents)}")
             try:
-                retriever.ingest(scope, name, label, path.read_bytes())
+                retriever.ingest(scope, name, label, read(label, path, settings.server.max_document_bytes))
             except UnreadableDocument as error:
                 failures.append(str(error))
     return failures

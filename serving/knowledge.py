@@ -29,10 +29,16 @@ class Knowledge:
     """Ingestion, search and embeddings for callers. Every call is bounded by the caller's tenant and groups."""
 
     def __init__(
-        self, retriever: Retriever, store: Store, embedder: Embedder, executor: Executor, defaults: RetrievalSettings
+        self,
+        retriever: Retriever,
+        store: Store,
+        embedder: Embedder,
+        executor: Executor,
+        ingestion: Executor,
+        defaults: RetrievalSettings,
     ) -> None:
         self._retriever, self._store, self._embedder = retriever, store, embedder
-        self._executor, self._defaults = executor, defaults
+        self._executor, self._ingestion, self._defaults = executor, ingestion, defaults
 
     @property
     def embedding_model(self) -> str:
@@ -55,7 +61,10 @@ class Knowledge:
         self, caller: Caller, knowledge: str, source: str, data: bytes, groups: frozenset[str]
     ) -> Ingested:
         """Add or replace one document. Raises Unprocessable if it cannot be read."""
-        return await self._run(lambda: self._retriever.ingest(_scope(caller), knowledge, source, data, groups))
+        return await self._run(
+            lambda: self._retriever.ingest(_scope(caller), knowledge, source, data, groups),
+            self._ingestion,  # of its own: while a bomb is parsed, questions are answered
+        )
 
     async def remove(self, caller: Caller, knowledge: str, source: str) -> None:
         """Remove one document. Raises NotFound."""
@@ -121,9 +130,9 @@ class Knowledge:
             "usage": {"prompt_tokens": sum(counts), "total_tokens": sum(counts)},
         }
 
-    async def _run(self, call: Callable[[], T]) -> T:
+    async def _run(self, call: Callable[[], T], executor: Executor | None = None) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+            return await asyncio.get_running_loop().run_in_executor(executor or self._executor, call)
         except RetrievalError as error:
             raise from_retrieval(error) from error
 

@@ -104,6 +104,14 @@ class Retrieval(Section):
     threads: int = Field(2, ge=1, description="Threads the embedder uses.")
 
 
+class Ingestion(Section):
+    """What parsing one document may cost: files of strangers are bombs, broken, or both."""
+
+    parse_memory_mib: int = Field(1024, ge=64, description="MiB of memory that parsing one document may take.")
+    parse_cpu_s: int = Field(120, ge=1, description="Seconds of processor time that parsing one document may take.")
+    parse_wall_s: int = Field(180, ge=1, description="Seconds by the clock that parsing one document may take.")
+
+
 class Cost(Section):
     """What the accelerator costs and what the same tokens would cost elsewhere."""
 
@@ -152,6 +160,7 @@ class Settings(Section):
     server: Server = Server.model_validate({})
     engine: Engine = Engine.model_validate({})
     retrieval: Retrieval = Retrieval.model_validate({})
+    ingestion: Ingestion = Ingestion.model_validate({})
     cost: Cost = Cost.model_validate({})
     adapters: tuple[Path, ...] = Field((), description="Folders of adapters installed into the registry at start.")
     knowledge: dict[Name, KnowledgeSource] = Field(default_factory=dict, description="Knowledge bases by name.")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from retrieval.chunking import Chunker
-from retrieval.documents import walk
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder
+from retrieval.folder import walk
 from retrieval.pipeline import Retrieval, Retriever, Scope
 from retrieval.store import Store
 
@@ -26,7 +26,7 @@ def answers(
     open_store: Callable[[Embedder], Store], minilm: SentenceTransformerEmbedder, me: Scope
 ) -> list[tuple[dict[str, str], Retrieval]]:
     retriever = Retriever(open_store(minilm), minilm, Chunker(minilm.tokenizer, minilm.max_tokens))
-    for source, file in walk(EXAMPLES / "handbook"):
+    for source, file in walk(EXAMPLES / "handbook").files:
         assert retriever.ingest(me, "handbook", source, file.read_bytes()).status == "added"
     lines = (EXAMPLES / "handbook-questions.jsonl").read_text().splitlines()
     questions = [json.loads(line) for line in lines]
