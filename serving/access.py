@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from retrieval import prompt
-from retrieval.chunking import Chunker
 from retrieval.errors import UnreadableDocument
 from retrieval.lock import OwnerLock
 from retrieval.pipeline import Retriever, Scope
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import Unprocessable
-from serving.gateway import open_store
+from serving.gateway import build_retriever, open_store
 from serving.settings import Settings, client_api_key
 
 _TIMEOUT_S = 600
@@ -47,7 +46,7 @@ def open_documents(settings: Settings) -> Iterator[Documents]:
     try:
         store, embedder = open_store(settings)
         try:
-            yield _Local(Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens)))
+            yield _Local(build_retriever(settings, store, embedder))
         finally:
             store.close()
     finally:

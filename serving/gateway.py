@@ -16,7 +16,8 @@ from retrieval.documents import walk
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
 from retrieval.errors import UnreadableDocument
 from retrieval.lock import OwnerLock
-from retrieval.pipeline import Retriever, Scope
+from retrieval.pipeline import Policy, Retriever, Scope
+from retrieval.selection import Limits as SearchLimits
 from retrieval.store import Store
 from serving.accounting.cost import Prices
 from serving.accounting.ledger import LedgerSink
@@ -116,7 +117,7 @@ async def _open_knowledge(
     progress("loading the embedder and opening the store")
     store, chosen = await asyncio.to_thread(open_store, settings, embedder)
     stack.callback(store.close)
-    retriever = Retriever(store, chosen, Chunker(chosen.tokenizer, chosen.max_tokens))
+    retriever = build_retriever(settings, store, chosen)
     return retriever, Knowledge(retriever, store, chosen, executor, settings.retrieval)
 
 
@@ -145,6 +146,13 @@ def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[St
         settings.retrieval.embedder or packaged_minilm(), threads=settings.retrieval.threads
     )
     return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions), embedder
+
+
+def build_retriever(settings: Settings, store: Store, embedder: Embedder) -> Retriever:
+    """Searches as configured."""
+    wish = settings.retrieval
+    policy = Policy(wish.search, SearchLimits(wish.per_source, wish.duplicate, wish.neighbours))
+    return Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens), policy)
 
 
 def install_adapters(settings: Settings) -> Registry:

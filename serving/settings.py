@@ -98,6 +98,20 @@ class Retrieval(Section):
         description="Put between the system prompt and the passages.",
     )
     threads: int = Field(2, ge=1, description="Threads the embedder uses.")
+    search: Literal["hybrid", "dense", "lexical"] = Field(
+        "hybrid", description="Rank by meaning and shared words together, or by one of them: `dense`, `lexical`."
+    )
+    per_source: int = Field(3, ge=1, description="Passages of one document at most.")
+    duplicate: float = Field(
+        0.8, gt=0, description="Share of word sequences that makes a passage a copy of a better one; above 1, none is."
+    )
+    neighbours: int = Field(
+        1,
+        ge=0,
+        le=5,
+        description="Chunks of the same section put back on each side of a passage, at most one per passage in all; "
+        "0 gives passages as they were found.",
+    )
 
 
 class Cost(Section):
