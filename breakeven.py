@@ -20,6 +20,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.load import bench as run_bench
 from benchmarks.plan import LoadPlan, Slo
 from benchmarks.prices import load_prices
+from benchmarks.retrieval_eval import run as evaluate_retrieval
 from benchmarks.workload import questions, synthetic
 from retrieval.documents import walk
 from retrieval.errors import RetrievalError, UnreadableDocument
@@ -29,7 +30,7 @@ from serving.app import bind, check_bind, create_app, run
 from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, KeyStore
 from serving.engine.device import Device
 from serving.engine.protocol import EngineFailed
-from serving.gateway import PricesFor, fill_knowledge, open_gateway, prepare_weights
+from serving.gateway import PricesFor, fill_knowledge, open_embedder, open_gateway, prepare_weights
 from serving.settings import Settings, SettingsError, client_api_key, load_settings
 from serving.terminal import Stages, welcome
 
@@ -40,6 +41,8 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+eval_app = typer.Typer(help="Measure quality on test sets.", no_args_is_help=True)
+app.add_typer(eval_app, name="eval")
 console = Console(stderr=True, highlight=False)
 output = Console(highlight=False, soft_wrap=True)
 
@@ -226,6 +229,17 @@ def bench(
         api_key=client_api_key(),
     )
     run_bench(plan, out, output)
+
+
+@eval_app.command("retrieval")
+def eval_retrieval(
+    folders: Annotated[list[Path], typer.Argument(help="Folders with corpus.jsonl, queries.jsonl and qrels/test.tsv.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for one JSON file per test set.")] = None,
+    config: Config = None,
+) -> None:
+    """Measure search on judged test sets in the BEIR layout: dense, lexical and hybrid."""
+    settings = load_settings(config)
+    evaluate_retrieval(folders, lambda: open_embedder(settings), out, output)
 
 
 @keys_app.command("create")

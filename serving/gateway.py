@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.registry import Registry
+from retrieval.batching import BatchingEmbedder
 from retrieval.chunking import Chunker
 from retrieval.documents import walk
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
@@ -38,6 +39,7 @@ from serving.openai import Limits
 from serving.settings import Settings
 
 LEDGER_TICK_S = 1.0
+_SEARCHES = 16  # at a time
 PricesFor = Callable[[Device], Prices]
 
 
@@ -112,7 +114,8 @@ async def open_gateway(
 async def _open_knowledge(
     stack: AsyncExitStack, settings: Settings, progress: Progress, embedder: Embedder | None
 ) -> tuple[Retriever, Knowledge]:
-    executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retrieval")
+    # More than cores: threads that wait for the embedder are what it makes its batches of.
+    executor = ThreadPoolExecutor(max_workers=_SEARCHES, thread_name_prefix="retrieval")
     stack.callback(executor.shutdown, cancel_futures=True)
     progress("loading the embedder and opening the store")
     store, chosen = await asyncio.to_thread(open_store, settings, embedder)
@@ -142,10 +145,14 @@ def _limits(settings: Settings) -> Limits:
 
 def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[Store, Embedder]:
     """The document store with the embedder it was built with. The caller holds the owner lock."""
-    embedder = embedder or SentenceTransformerEmbedder(
-        settings.retrieval.embedder or packaged_minilm(), threads=settings.retrieval.threads
-    )
+    embedder = BatchingEmbedder(embedder or open_embedder(settings))
     return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions), embedder
+
+
+def open_embedder(settings: Settings) -> Embedder:
+    """The configured embedding model, or the packaged one."""
+    wish = settings.retrieval
+    return SentenceTransformerEmbedder(wish.embedder or packaged_minilm(), threads=wish.threads)
 
 
 def build_retriever(settings: Settings, store: Store, embedder: Embedder) -> Retriever:
