@@ -5,7 +5,6 @@ import logging
 import sys
 import threading
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,17 +18,20 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.load import bench as run_bench
 from benchmarks.plan import LoadPlan, Slo
 from benchmarks.prices import load_prices
+from benchmarks.retrieval_eval import run as evaluate_retrieval
 from benchmarks.workload import questions, synthetic
 from retrieval.errors import RetrievalError
+from serving import keys
 from serving.access import RemoteError, open_documents
 from serving.accounting.cost import GpuPrice, Prices
 from serving.app import bind, check_bind, create_app, run
-from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, KeyStore
+from serving.auth import EVERYONE, KeyRefused, KeyStore
 from serving.engine.device import Device
 from serving.engine.protocol import EngineFailed
-from serving.gateway import PricesFor, fill_knowledge, open_gateway, prepare_weights
+from serving.gateway import PricesFor, fill_knowledge, open_embedder, open_gateway, prepare_weights
 from serving.ingestion import Ingestion, Job
-from serving.settings import Settings, SettingsError, client_api_key, load_settings, share_cores
+from serving.sections import Settings
+from serving.settings import SettingsError, client_api_key, load_settings, share_cores
 from serving.terminal import Stages, welcome
 
 _USER_ERRORS = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteError, RetrievalError, SettingsError)
@@ -37,19 +39,13 @@ _USER_ERRORS = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteEr
 app = typer.Typer(
     name="breakeven", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )
-keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
-app.add_typer(keys_app, name="keys")
+app.add_typer(keys.app, name="keys")
+eval_app = typer.Typer(help="Measure quality on test sets.", no_args_is_help=True)
+app.add_typer(eval_app, name="eval")
 console = Console(stderr=True, highlight=False)
 output = Console(highlight=False, soft_wrap=True)
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; default: ./breakeven.yaml.")]
-
-
-class RoleName(StrEnum):
-    """What a key may do."""
-
-    USER = "user"
-    OPERATOR = "operator"
 
 
 @app.command()
@@ -67,9 +63,9 @@ def serve(
 
 
 async def _serve(settings: Settings) -> None:
-    keys = KeyStore(settings.home / "keys.db")
-    check_bind(settings.server, keys)
-    keys.close()
+    store = KeyStore(settings.home / "keys.db")
+    check_bind(settings.server, store)
+    store.close()
     listener = bind(settings.server)
     address = listener.getsockname()
     host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104  # compared, not bound
@@ -240,37 +236,15 @@ def bench(
     run_bench(plan, out, output)
 
 
-@keys_app.command("create")
-def keys_create(
-    tenant: Annotated[str, typer.Option(help="Tenant the key belongs to.")] = LOCAL_TENANT,
-    group: Annotated[list[str] | None, typer.Option(help="Groups whose documents it may read.")] = None,
-    role: Annotated[RoleName, typer.Option(help="user asks; operator also manages.")] = RoleName.USER,
-    note: Annotated[str, typer.Option(help="What it is for.")] = "",
+@eval_app.command("retrieval")
+def eval_retrieval(
+    folders: Annotated[list[Path], typer.Argument(help="Folders with corpus.jsonl, queries.jsonl and qrels/test.tsv.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for one JSON file per test set.")] = None,
     config: Config = None,
 ) -> None:
-    """Make an API key and show it once."""
-    store = KeyStore(load_settings(config).home / "keys.db")
-    key = store.create(tenant, group or [EVERYONE], role.value, note)
-    console.print("This key is shown once and stored hashed. From now on every request needs a key.")
-    output.print(key, markup=False)
-
-
-@keys_app.command("list")
-def keys_list(config: Config = None) -> None:
-    """List keys, without their secrets."""
-    table = Table("id", "tenant", "groups", "role", "note", "state")
-    for key in KeyStore(load_settings(config).home / "keys.db").list():
-        state = "revoked" if key.revoked_at else "in force"
-        caller = key.caller
-        table.add_row(key.id, caller.tenant, ", ".join(sorted(caller.groups)), caller.role, key.note, state)
-    output.print(table)
-
-
-@keys_app.command("revoke")
-def keys_revoke(key_id: str, config: Config = None) -> None:
-    """Refuse a key from now on."""
-    KeyStore(load_settings(config).home / "keys.db").revoke(key_id)
-    output.print(f"{key_id} is revoked")
+    """Measure search on judged test sets in the BEIR layout: dense, lexical and hybrid."""
+    settings = load_settings(config)
+    evaluate_retrieval(folders, lambda: open_embedder(settings), out, output)
 
 
 def main() -> None:

@@ -9,15 +9,15 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from retrieval import prompt
-from retrieval.chunking import Chunker
 from retrieval.errors import UnknownKnowledge, UnreadableDocument
 from retrieval.lock import OwnerLock
 from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BodyTooLarge, NotFound, Unprocessable
-from serving.gateway import open_sandbox, open_store
-from serving.settings import Settings, client_api_key
+from serving.gateway import build_retriever, open_sandbox, open_store
+from serving.sections import Settings
+from serving.settings import client_api_key
 
 _TIMEOUT_S = 600
 
@@ -59,8 +59,7 @@ def open_documents(settings: Settings) -> Iterator[Documents]:
         store, embedder = open_store(settings)
         try:
             with open_sandbox(settings) as sandbox:
-                chunker = Chunker(embedder.tokenizer, embedder.max_tokens)
-                yield _Local(Retriever(store, embedder, chunker, sandbox), store)
+                yield _Local(build_retriever(settings, store, embedder, sandbox), store)
         finally:
             store.close()
     finally:

@@ -19,7 +19,7 @@ from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
 from serving.errors import GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
-from serving.settings import Retrieval as RetrievalSettings
+from serving.sections import Retrieval as RetrievalSettings
 from serving.trace import Trace
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from pathlib import Path
 from serving.engine.device import GPU_MODEL, GPU_MODEL_ARGS, Device
 from serving.engine.protocol import EngineFailed, EngineResponse, LoraModule, Progress
 from serving.engine.vllm import VllmClient
-from serving.settings import Engine as EngineSettings
+from serving.sections import Engine as EngineSettings
 from serving.settings import child_environment
 
 _POLL_S = 0.5

@@ -230,7 +230,7 @@ def test_a_broken_update_keeps_the_version_that_was_there(retriever: Retriever, 
 
 def test_an_unchanged_file_is_not_parsed_again(store: Store, hashing: HashingEmbedder, me: Scope) -> None:
     with Sandbox() as box:
-        retriever = Retriever(store, hashing, Chunker(hashing.tokenizer, hashing.max_tokens), box)
+        retriever = Retriever(store, hashing, Chunker(hashing.tokenizer, hashing.max_tokens), sandbox=box)
         assert retriever.ingest(me, "hb", *FINE).status == "added"
         box.close()
         assert retriever.ingest(me, "hb", *FINE).status == "unchanged"
