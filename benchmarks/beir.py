@@ -35,7 +35,7 @@ def load(folder: Path) -> JudgedSet:
     if missing := judgements.keys() - queries.keys():
         raise JudgedSetError(f"{folder}: queries.jsonl lacks {len(missing)} judged queries, such as {min(missing)!r}")
     documents = {id: _markdown(row) for id, row in _rows(folder / "corpus.jsonl")}
-    documents = {id: text for id, text in documents.items() if text}
+    documents = {id: text for id, text in documents.items() if text.strip()}
     if not documents or not queries:
         raise JudgedSetError(f"{folder}: no documents or no judged queries; is this the right folder?")
     return JudgedSet(folder.name, documents, queries, judgements)
@@ -43,7 +43,7 @@ def load(folder: Path) -> JudgedSet:
 
 def _markdown(row: Mapping[str, Any]) -> str:
     title = " ".join(str(row.get("title") or "").split())
-    text = str(row["text"]).strip()
+    text = str(row["text"])
     return f"# {title}\n\n{text}" if title else text
 
 

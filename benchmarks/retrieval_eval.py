@@ -131,9 +131,9 @@ def run(folders: Sequence[Path], open_embedder: Callable[[], Embedder], out: Pat
 def _tables(found: Evaluation) -> Iterator[Table]:
     title = f"{found.name}: {found.documents} documents, {found.passages} passages, {found.queries} queries"
     measures = Table("", *MEASURES, title=title, box=None)
-    stages = Table("ms, p50 / p99", *STAGES, box=None)
+    stages = Table("ms, p50/p99", *STAGES, box=None)
     for mode, result in found.modes.items():
         measures.add_row(mode, *(f"{result.measures[name]:.4f}" for name in MEASURES))
         shown = (result.latency_ms.get(stage) for stage in STAGES)
-        stages.add_row(mode, *(f"{ms['p50']:.1f} / {ms['p99']:.1f}" if ms else "" for ms in shown))
+        stages.add_row(mode, *(f"{ms['p50']:.1f}/{ms['p99']:.1f}" if ms else "" for ms in shown))
     yield from (measures, stages)
