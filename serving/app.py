@@ -66,7 +66,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     message = f"{request.method} {request.url.path}: {error.detail}"
     if error.status_code == 404:
         message += "; the API is under /v1, see /openapi.json"
-    return error_response(from_status(error.status_code, message))
+    answer = error_response(from_status(error.status_code, message))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
@@ -132,6 +134,8 @@ async def run(
         lifespan="off",
         timeout_graceful_shutdown=round(server.shutdown_s),
     )
+    # It repeats, with a traceback, what our own handler has logged or what a cancelled request is not worth.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     http = _Server(config)
 
     def end() -> None:

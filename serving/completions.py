@@ -6,9 +6,10 @@ the request leaves exactly one record.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -20,27 +21,25 @@ from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, Sink, Tokens
 from serving.auth import Caller
 from serving.engine.protocol import Engine, EngineResponse
-from serving.errors import BadRequest, GatewayError, InternalError, UpstreamFailed, from_engine
+from serving.errors import (
+    BadRequest,
+    EngineUnavailable,
+    GatewayError,
+    InternalError,
+    UpstreamFailed,
+    from_engine,
+)
 from serving.knowledge import Knowledge
 from serving.models import Catalogue, Served
 from serving.openai import CompletionRequest, Endpoint
 from serving.relay import Relay, tokens_of
+from serving.reply import CLIENT_LEFT, Reply
 from serving.trace import CLIENT_CLOSED, Trace
 
+logger = logging.getLogger("breakeven")
+
+SHUTTING_DOWN = EngineUnavailable("the gateway is shutting down; send the request again", code="shutting_down")
 COST_HEADER = "x-breakeven-cost-usd"
-
-
-class Reply(Protocol):
-    """Where an answer goes. Either `send` once, or `start` and then `write` until done."""
-
-    async def send(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """A whole JSON answer with status 200."""
-
-    async def start(self, headers: Mapping[str, str]) -> None:
-        """Open an event stream with status 200."""
-
-    async def write(self, data: bytes) -> None:
-        """Some bytes of the stream; waits while the client reads slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +78,26 @@ class Completions:
                 return
             await self._generate(trace, request, self._compose(trace, served, request, retrieval), retrieval, reply)
         except GatewayError as error:
+            error.request_id = trace.id
             trace.end("error", error.status, error.code)
             raise
-        except asyncio.CancelledError:
-            trace.end("cancelled", CLIENT_CLOSED)
+        except asyncio.CancelledError as stop:
+            self._cancelled(trace, stop)
             raise
         except Exception:
+            logger.exception("%s failed", trace.id)
             trace.end("error", InternalError.status)
-            raise
+            failure = InternalError(f"the gateway failed; its log has the details under {trace.id}")
+            failure.request_id = trace.id
+            raise failure from None
+
+    def _cancelled(self, trace: Trace, stop: asyncio.CancelledError, tokens: Tokens | None = None) -> bool:
+        """Record it; True if it was not the client who left."""
+        if CLIENT_LEFT in stop.args:
+            trace.end("cancelled", CLIENT_CLOSED, tokens=tokens)
+            return False
+        trace.end("error", EngineUnavailable.status, SHUTTING_DOWN.code, tokens)
+        return True
 
     def _resolve(self, trace: Trace, request: CompletionRequest) -> Served:
         served = self._runtime.catalogue.resolve(request.model)
@@ -150,7 +161,7 @@ class Completions:
         reply: Reply,
     ) -> None:
         trace.enter_engine()
-        async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], orjson.dumps(fields)) as response:
+        async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], openai.encode(fields)) as response:
             if response.status != 200:
                 raise from_engine(response.status, await _read(response.chunks()))
             if request.stream:
@@ -194,8 +205,9 @@ class Completions:
             trace.end("error", error.status, error.code, relay.tokens())
             await reply.write(error.event())
             return
-        except asyncio.CancelledError:
-            trace.end("cancelled", CLIENT_CLOSED, tokens=relay.tokens())
+        except asyncio.CancelledError as stop:
+            if self._cancelled(trace, stop, relay.tokens()):
+                await reply.write(SHUTTING_DOWN.event())
             raise
         trace.leave_engine(relay.tokens())
         await reply.write(relay.finish(self._extension(trace, retrieval)))

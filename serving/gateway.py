@@ -60,10 +60,16 @@ class Gateway:
     limits: Limits
     # Done once the engine has answered for the first time; fails with EngineFailed.
     engine_started: "asyncio.Task[None]"
+    # Set once the configured documents are in: until then a question might abstain that has an answer.
+    documents_in: asyncio.Event
 
     def readiness(self) -> dict[str, bool]:
         """What must be true before requests should come."""
-        return {"engine": self.engine.ready, "store": self.knowledge.healthy()}
+        return {
+            "engine": self.engine.ready,
+            "store": self.knowledge.healthy(),
+            "documents": self.documents_in.is_set(),
+        }
 
 
 @asynccontextmanager
@@ -83,6 +89,7 @@ async def open_gateway(
         stack.callback(keys.close)
         device = detect()
         prices = prices_for(device)
+        meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
         registry = install_adapters(settings)
         base = settings.engine.model or ("simulated" if settings.engine.kind == "simulated" else device.default_model)
         catalogue = build_catalogue(settings, base_name(base), registry, int(time.time()))
@@ -92,7 +99,6 @@ async def open_gateway(
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
         retriever, knowledge = await _open_knowledge(stack, settings, progress, embedder)
-        meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
         metrics = MetricsSink(prices, catalogue.names)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
@@ -104,6 +110,7 @@ async def open_gateway(
             catalogue=catalogue,
             engine=engine,
             engine_started=engine_started,
+            documents_in=asyncio.Event(),
             knowledge=knowledge,
             retriever=retriever,
             completions=Completions(runtime),

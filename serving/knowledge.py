@@ -5,9 +5,11 @@ import base64
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+import orjson
 
 from retrieval import prompt
 from retrieval.catalogue import DocumentInfo
@@ -19,10 +21,12 @@ from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
 from serving.errors import GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
+from serving.reply import Reply
 from serving.sections import Retrieval as RetrievalSettings
-from serving.trace import Trace
+from serving.trace import CLIENT_CLOSED, Trace
 
 T = TypeVar("T")
+_TEXTS_AT_ONCE = 16
 
 
 class Knowledge:
@@ -95,19 +99,23 @@ class Knowledge:
         found = await self.find(caller, knowledge, fields["query"], top_k, min_score, wish.filter)
         return {"object": "list", "best_score": found.best_score, "data": prompt.describe(found.passages)}
 
-    async def embed(self, trace: Trace, body: bytes) -> dict[str, Any]:
+    async def embed(self, trace: Trace, body: bytes, reply: Reply) -> None:
         """OpenAI's embeddings endpoint."""
         trace.model = trace.engine_model = self.embedding_model
         try:
             answer = await self._embed(trace, openai.parse_json(body))
         except GatewayError as error:
+            error.request_id = trace.id
             trace.end("error", error.status, error.code)
+            raise
+        except asyncio.CancelledError:
+            trace.end("cancelled", CLIENT_CLOSED)
             raise
         except BaseException:
             trace.end("error", InternalError.status)
             raise
         trace.end("complete", 200)
-        return answer
+        await reply.send(orjson.dumps(answer), {"x-request-id": trace.id})
 
     async def _embed(self, trace: Trace, fields: Mapping[str, Any]) -> dict[str, Any]:
         model = fields.get("model")
@@ -117,8 +125,13 @@ class Knowledge:
             )
         texts = openai.embeddings_input(fields, self.embedding_model, self._embedder.dimensions)
         started = time.perf_counter()
-        counts = await self._run(lambda: self._embedder.count_tokens(texts))
-        vectors = await self._run(lambda: self._embedder.encode(texts))
+        counts: list[int] = []
+        vectors: list[Any] = []
+        # A few at a time: questions get their turn in between, and a client that leaves stops the rest.
+        for at in range(0, len(texts), _TEXTS_AT_ONCE):
+            some = texts[at : at + _TEXTS_AT_ONCE]
+            counts += await self._run(partial(self._embedder.count_tokens, some))
+            vectors += list(await self._run(partial(self._embedder.encode, some)))
         trace.embedded(time.perf_counter() - started, Tokens(prompt=sum(counts)))
         return {
             "object": "list",

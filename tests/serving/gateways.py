@@ -64,6 +64,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 await asyncio.sleep(0.005)
             from_local = gateway.keys.authenticate(None)
             await gateway.knowledge.ingest(from_local, "books", "gauges.md", DOCUMENT, frozenset({"everyone"}))
+            gateway.documents_in.set()
             yield Running(url, gateway)
         finally:
             server.should_exit = True

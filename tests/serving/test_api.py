@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -185,6 +186,21 @@ async def test_errors_are_openais(stack: Running, client: openai.AsyncOpenAI) ->
     assert int(down.value.response.headers["retry-after"]) >= 1
 
 
+def _deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def _parts(*parts: Any) -> Any:
+    return [{"role": "user", "content": [{"type": "text", "text": "rain"}, *parts]}]
+
+
+def _body(**fields: Any) -> bytes:
+    return json.dumps({"model": "plain", "messages": ASK, **fields}).encode()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
@@ -198,6 +214,12 @@ async def test_errors_are_openais(stack: Running, client: openai.AsyncOpenAI) ->
         ("POST", "/v1/breakeven/knowledge/books/search", b'{"query": "x", "topk": 3}', 400),
         ("PUT", "/v1/breakeven/knowledge/books/documents/a.pdf", b"not a pdf", 422),
         ("DELETE", "/v1/breakeven/knowledge/books/documents/none.md", b"", 404),
+        ("PUT", "/v1/breakeven/knowledge/books/documents/..%2Fup.md", b"# x", 400),
+        ("PUT", "/v1/breakeven/knowledge/books/documents//etc/x.md", b"# x", 400),
+        ("PUT", "/v1/breakeven/knowledge/books/documents/a%00b.md", b"# x", 400),
+        ("POST", "/v1/chat/completions", _body(metadata=_deep(300)), 400),
+        ("POST", "/v1/chat/completions", _body(response_format=_deep(300)), 400),
+        ("POST", "/v1/chat/completions", _body(model="books", messages=_parts({"type": "text", "text": 5})), 400),
     ],
 )
 async def test_bad_calls_get_error_objects(stack: Running, method: str, path: str, body: bytes, status: int) -> None:
@@ -211,7 +233,7 @@ async def test_bad_calls_get_error_objects(stack: Running, method: str, path: st
 async def test_a_body_without_a_length_is_limited_too(stack: Running) -> None:
     port = int(stack.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
     piece = b"%x\r\n%s\r\n" % (100_000, b"x" * 100_000)
     sent = 0
     answered = asyncio.ensure_future(reader.readline())
@@ -259,12 +281,53 @@ async def test_with_keys_nothing_is_open_but_health_and_metrics(stack: Running) 
                 assert response.status == status, path
 
 
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("Host", "evil.example:8000", 403),
+        ("Host", "localhost:1", 200),
+        ("Host", "[::1]:1", 200),
+        ("Origin", "http://evil.example", 403),
+        ("Origin", "null", 403),
+        ("Origin", "http://localhost:3000", 200),
+    ],
+)
+async def test_without_keys_a_web_page_from_elsewhere_is_refused(
+    stack: Running, header: str, value: str, status: int
+) -> None:
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"{stack.url}/v1/models", headers={header: value}) as response:
+            assert response.status == status
+        bearer = stack.gateway.keys.create("acme", [EVERYONE], "user")
+        headers = {header: value, "authorization": f"Bearer {bearer}"}
+        async with http.get(f"{stack.url}/v1/models", headers=headers) as response:
+            assert response.status == 200
+
+
+async def test_not_ready_until_the_documents_are_in(stack: Running) -> None:
+    stack.gateway.documents_in.clear()
+    async with aiohttp.ClientSession() as http, http.get(f"{stack.url}/readyz") as response:
+        assert (response.status, (await response.json())["checks"]["documents"]) == (503, False)
+
+
+async def test_a_stream_that_the_gateways_end_cuts_says_so(tmp_path: Path) -> None:
+    slow = {"simulated_itl_s": 0.5, "simulated_tokens": 100}
+    body = {"model": "plain", "messages": ASK, "stream": True}
+    async with aiohttp.ClientSession() as http:
+        async with running(settings_for(tmp_path, engine=slow)) as stack:
+            response = await http.post(f"{stack.url}/v1/chat/completions", json=body)
+            assert await response.content.readany()
+        rest = await response.content.read()
+    assert b"shutting_down" in rest
+    assert b"[DONE]" not in rest
+
+
 async def test_not_ready_while_the_engine_is_down(stack: Running) -> None:
     engine: Any = stack.gateway.engine
     engine.ready = False
     async with aiohttp.ClientSession() as http, http.get(f"{stack.url}/readyz") as response:
         assert response.status == 503
-        assert (await response.json())["checks"] == {"engine": False, "store": True}
+        assert (await response.json())["checks"] == {"engine": False, "store": True, "documents": True}
 
 
 async def test_a_client_that_hangs_up_frees_the_engine(tmp_path: Path) -> None:
