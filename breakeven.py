@@ -21,6 +21,7 @@ from benchmarks.load import bench as run_bench
 from benchmarks.plan import LoadPlan, Slo
 from benchmarks.prices import load_prices
 from benchmarks.workload import questions, synthetic
+from retrieval.calibration import read_questions
 from retrieval.documents import walk
 from retrieval.errors import RetrievalError, UnreadableDocument
 from serving.access import RemoteError, open_documents
@@ -31,7 +32,7 @@ from serving.engine.device import Device
 from serving.engine.protocol import EngineFailed
 from serving.gateway import PricesFor, fill_knowledge, open_gateway, prepare_weights
 from serving.settings import Settings, SettingsError, client_api_key, load_settings
-from serving.terminal import Stages, welcome
+from serving.terminal import Stages, follow_calibration, welcome
 
 _USER_ERRORS = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteError, RetrievalError, SettingsError)
 
@@ -154,6 +155,22 @@ def search(
         for found in documents.search(knowledge, query, top_k):
             text = " ".join(found["text"].split())[:160]
             output.print(f"{found['score']:.3f}  {found['source']}  {found['heading']}\n       {text}", markup=False)
+        if warning := documents.warning(knowledge):
+            console.print(f"note: {warning}", markup=False)
+
+
+@app.command()
+def calibrate(
+    knowledge: Annotated[str, typer.Option(help="Name of the knowledge base.")],
+    questions: Annotated[Path | None, typer.Option(help="JSONL of question and file (null: not covered).")] = None,
+    precision: Annotated[float, typer.Option(help="Share of answered questions that must be covered.")] = 0.9,
+    config: Config = None,
+) -> None:
+    """Measure and set the minimum score below which questions are refused; without questions, some are made up."""
+    labelled = read_questions(questions) if questions else None
+    with open_documents(load_settings(config)) as documents:
+        steps = documents.calibrate(knowledge, labelled, precision)
+        output.print(follow_calibration(steps, console), markup=False)
 
 
 @app.command()

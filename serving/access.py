@@ -4,25 +4,32 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import asdict
+from typing import IO, Any, Protocol
 
 from retrieval import prompt
+from retrieval.calibration import MAX_DRIFT, LabelledQuestion
+from retrieval.calibrator import Calibrator, outdated
 from retrieval.chunking import Chunker
 from retrieval.errors import UnreadableDocument
 from retrieval.lock import OwnerLock
 from retrieval.pipeline import Retriever, Scope
 from serving.auth import LOCAL_OPERATOR
-from serving.errors import Unprocessable
-from serving.gateway import open_store
+from serving.errors import NotFound, Unprocessable
+from serving.gateway import open_calibrator, open_store
 from serving.settings import Settings, client_api_key
 
 _TIMEOUT_S = 600
 
 
 class RemoteError(Exception):
-    """The gateway refused or could not be reached; the message says what to do next."""
+    """The gateway refused (`status`) or could not be reached (0); the message says what to do next."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Documents(Protocol):
@@ -33,6 +40,14 @@ class Documents(Protocol):
 
     def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
         """Passages as in `breakeven.retrieval.passages`, best first."""
+
+    def calibrate(
+        self, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
+    ) -> Iterator[Mapping[str, Any]]:
+        """Measures and sets the minimum score: `done` and `total` after each question, `calibration` in the last."""
+
+    def warning(self, knowledge: str) -> str | None:
+        """What is wrong with the calibration of a knowledge base, if something is."""
 
 
 @contextmanager
@@ -47,7 +62,8 @@ def open_documents(settings: Settings) -> Iterator[Documents]:
     try:
         store, embedder = open_store(settings)
         try:
-            yield _Local(Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens)))
+            retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
+            yield _Local(retriever, open_calibrator(settings, retriever, store, embedder))
         finally:
             store.close()
     finally:
@@ -55,8 +71,8 @@ def open_documents(settings: Settings) -> Iterator[Documents]:
 
 
 class _Local:
-    def __init__(self, retriever: Retriever) -> None:
-        self._retriever = retriever
+    def __init__(self, retriever: Retriever, calibrator: Calibrator) -> None:
+        self._retriever, self._calibrator = retriever, calibrator
         self._scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
 
     def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
@@ -64,6 +80,17 @@ class _Local:
 
     def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
         return prompt.describe(self._retriever.search(self._scope, knowledge, query, top_k, -1.0).passages)
+
+    def calibrate(
+        self, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
+    ) -> Iterator[Mapping[str, Any]]:
+        for step in self._calibrator.run(self._scope, knowledge, questions, precision):
+            found = {} if step.calibration is None else {"calibration": step.calibration.summary()}
+            yield {"done": step.done, "total": step.total, **found}
+
+    def warning(self, knowledge: str) -> str | None:
+        drift = self._calibrator.drift(self._scope.tenant, knowledge)
+        return outdated(knowledge, drift) if drift is not None and drift > MAX_DRIFT else None
 
 
 class _Remote:
@@ -81,19 +108,46 @@ class _Remote:
         found: list[dict[str, Any]] = self._call("POST", f"{_quoted(knowledge)}/search", body)["data"]
         return found
 
-    def _call(self, method: str, path: str, body: bytes, source: str = "") -> dict[str, Any]:
+    def calibrate(
+        self, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
+    ) -> Iterator[Mapping[str, Any]]:
+        rows = None if questions is None else [asdict(question) for question in questions]
+        body = json.dumps({"questions": rows, "precision": precision}).encode()
+        with self._open("POST", f"{_quoted(knowledge)}/calibration", body) as response:
+            for line in response:
+                if line.startswith(b"data: "):
+                    told = json.loads(line.removeprefix(b"data: "))
+                    if "error" in told:
+                        raise RemoteError(told["error"]["message"])
+                    yield told
+
+    def warning(self, knowledge: str) -> str | None:
+        try:
+            found = self._call("GET", f"{_quoted(knowledge)}/calibration")
+        except RemoteError as error:
+            if error.status == NotFound.status:
+                return None
+            raise
+        return None if found["warning"] is None else str(found["warning"])
+
+    def _call(self, method: str, path: str, body: bytes | None = None, source: str = "") -> dict[str, Any]:
+        with self._open(method, path, body, source) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+
+    @contextmanager
+    def _open(self, method: str, path: str, body: bytes | None, source: str = "") -> Iterator[IO[bytes]]:
         request = urllib.request.Request(
             f"{self._url}/v1/breakeven/knowledge/{path}", body, self._headers, method=method
         )
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-                answer: dict[str, Any] = json.load(response)
-                return answer
+                yield response
         except urllib.error.HTTPError as error:
             if error.code == Unprocessable.status:
                 raise UnreadableDocument(source, _words(error)) from None
             hint = "; set BREAKEVEN_API_KEY to an operator key" if error.code in (401, 403) else ""
-            raise RemoteError(_words(error) + hint) from None
+            raise RemoteError(_words(error) + hint, error.code) from None
         except (urllib.error.URLError, TimeoutError) as error:
             raise RemoteError(f"the gateway at {self._url} cannot be reached: {error}") from None
 

@@ -50,7 +50,6 @@ class Runtime:
     catalogue: Catalogue
     engine: Engine
     knowledge: Knowledge
-    instructions: str
     meter: Meter
     prices: Prices
     sinks: Sequence[Sink]
@@ -109,12 +108,15 @@ class Completions:
         question = prompt.query_of(request.fields["messages"])
         if not question.strip():
             raise BadRequest("there is no user message to search the documents for", param="messages")
-        retrieval = await self._runtime.knowledge.find(
+        knowledge = self._runtime.knowledge
+        minimum = knowledge.minimum(trace.caller, trace.knowledge, wish.min_score, served.min_score)
+        trace.min_score, trace.min_score_from = minimum.score, minimum.source
+        retrieval = await knowledge.find(
             trace.caller,
             trace.knowledge,
             question,
             wish.top_k if wish.top_k is not None else served.top_k,
-            wish.min_score if wish.min_score is not None else served.min_score,
+            minimum.score,
             wish.filter,
         )
         trace.searched(retrieval.embed_seconds, retrieval.search_seconds, len(retrieval.passages), retrieval.best_score)
@@ -134,7 +136,7 @@ class Completions:
                 messages = openai.with_system(messages, served.settings.system_prompt)
             if retrieval is not None:
                 bare = openai.text_length(messages)
-                messages = prompt.compose(messages, retrieval.passages, self._runtime.instructions)
+                messages = prompt.compose(messages, retrieval.passages, served.instructions)
                 trace.retrieved_share = 1 - bare / max(1, openai.text_length(messages))
             fields["messages"] = messages
         if request.stream:
@@ -240,6 +242,8 @@ class Completions:
             extension["retrieval"] = {
                 "knowledge": trace.knowledge,
                 "best_score": retrieval.best_score,
+                "min_score": trace.min_score,
+                "min_score_from": trace.min_score_from,
                 "embed_seconds": round(retrieval.embed_seconds, 6),
                 "search_seconds": round(retrieval.search_seconds, 6),
                 "passages": prompt.describe(retrieval.passages),

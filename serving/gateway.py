@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.registry import Registry
+from retrieval.calibrator import Calibrator
 from retrieval.chunking import Chunker
 from retrieval.documents import walk
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
@@ -93,7 +94,7 @@ async def open_gateway(
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         limits = _limits(settings)
         sinks = (metrics, ledger, LogSink(prices))
-        runtime = Runtime(catalogue, engine, knowledge, settings.retrieval.instructions, meter, prices, sinks, limits)
+        runtime = Runtime(catalogue, engine, knowledge, meter, prices, sinks, limits)
         yield Gateway(
             settings=settings,
             catalogue=catalogue,
@@ -117,7 +118,8 @@ async def _open_knowledge(
     store, chosen = await asyncio.to_thread(open_store, settings, embedder)
     stack.callback(store.close)
     retriever = Retriever(store, chosen, Chunker(chosen.tokenizer, chosen.max_tokens))
-    return retriever, Knowledge(retriever, store, chosen, executor, settings.retrieval)
+    calibrator = open_calibrator(settings, retriever, store, chosen)
+    return retriever, Knowledge(retriever, store, chosen, executor, settings.retrieval, calibrator)
 
 
 def _open_ledger(
@@ -145,6 +147,11 @@ def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[St
         settings.retrieval.embedder or packaged_minilm(), threads=settings.retrieval.threads
     )
     return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions), embedder
+
+
+def open_calibrator(settings: Settings, retriever: Retriever, store: Store, embedder: Embedder) -> Calibrator:
+    """With the calibrations that are kept under home."""
+    return Calibrator(settings.home / "calibration", retriever, store, embedder)
 
 
 def install_adapters(settings: Settings) -> Registry:

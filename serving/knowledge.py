@@ -3,13 +3,16 @@
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from retrieval import prompt
+from retrieval.calibration import MAX_DRIFT, LabelledQuestion
+from retrieval.calibrator import Calibrator, Step, outdated
 from retrieval.catalogue import DocumentInfo
 from retrieval.embedder import Embedder
 from retrieval.errors import RetrievalError
@@ -25,14 +28,28 @@ from serving.trace import Trace
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """The minimum score in force for one request, and who set it."""
+
+    score: float
+    source: Literal["request", "served_model", "calibration", "setting"]
+
+
 class Knowledge:
     """Ingestion, search and embeddings for callers. Every call is bounded by the caller's tenant and groups."""
 
     def __init__(
-        self, retriever: Retriever, store: Store, embedder: Embedder, executor: Executor, defaults: RetrievalSettings
+        self,
+        retriever: Retriever,
+        store: Store,
+        embedder: Embedder,
+        executor: Executor,
+        defaults: RetrievalSettings,
+        calibrator: Calibrator,
     ) -> None:
         self._retriever, self._store, self._embedder = retriever, store, embedder
-        self._executor, self._defaults = executor, defaults
+        self._executor, self._defaults, self._calibrator = executor, defaults, calibrator
 
     @property
     def embedding_model(self) -> str:
@@ -72,9 +89,39 @@ class Knowledge:
         filter: Mapping[str, Any] | None,
     ) -> Retrieval:
         """Passages for a question. Raises NotFound, BadRequest."""
-        return await self._run(
-            lambda: self._retriever.search(_scope(caller), knowledge, query, top_k, min_score, filter)
-        )
+
+        def search() -> Retrieval:
+            self._calibrator.drift(caller.tenant, knowledge)  # says so in the log once it is too much
+            return self._retriever.search(_scope(caller), knowledge, query, top_k, min_score, filter)
+
+        return await self._run(search)
+
+    def minimum(self, caller: Caller, knowledge: str, request: float | None, served: float | None) -> Minimum:
+        """The first that is set: the request's, the served model's, the calibrated one, `retrieval.min_score`."""
+        if request is not None:
+            return Minimum(request, "request")
+        if served is not None:
+            return Minimum(served, "served_model")
+        if calibration := self._calibrator.current(caller.tenant, knowledge):
+            return Minimum(calibration.min_score, "calibration")
+        return Minimum(self._defaults.min_score, "setting")
+
+    async def calibrate(
+        self, caller: Caller, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
+    ) -> AsyncIterator[Step]:
+        """See Calibrator.run. Raises NotFound, BadRequest."""
+        steps = self._calibrator.run(_scope(caller), knowledge, questions, precision)
+        while (step := await self._run(lambda: next(steps, None))) is not None:
+            yield step
+
+    async def calibration(self, caller: Caller, knowledge: str) -> dict[str, Any]:
+        """What the minimum score was measured on, and how much has changed since. Raises NotFound."""
+        found = self._calibrator.current(caller.tenant, knowledge)
+        drift = await self._run(lambda: self._calibrator.drift(caller.tenant, knowledge))
+        if found is None or drift is None:
+            raise NotFound(f"'{knowledge}' is not calibrated: `breakeven calibrate --knowledge {knowledge}`")
+        warning = outdated(knowledge, drift) if drift > MAX_DRIFT else None
+        return {**found.summary(), "drift": round(drift, 4), "warning": warning}
 
     async def search(
         self, caller: Caller, knowledge: str, fields: Mapping[str, Any], limits: openai.Limits

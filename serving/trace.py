@@ -31,6 +31,8 @@ class Trace:
     stream: bool = False
     passages: int = 0
     best_score: float | None = None
+    min_score: float | None = None
+    min_score_from: str | None = None
     retrieved_share: float = 0.0
     tokens: Tokens = Tokens()
     share: Share = Share()
