@@ -20,6 +20,7 @@ from retrieval.separation import Interval, Point, auroc, curve, wilson
 
 MAX_DRIFT = 0.2  # share of documents that may be others before the calibration is called outdated
 FEWEST = 10  # questions of each kind; with fewer the interval spans everything
+LEAST_ANSWERED = 0.5  # share of covered questions; below it a knowledge base would hardly be worth asking
 TOP_K = 4  # passages among which the named file counts as found
 _POINTS = 100
 
@@ -149,16 +150,19 @@ def measure(
 
 
 def fit(scored: Sequence[Scored], precision: float, on: Circumstances) -> Calibration:
-    """The lowest minimum score that reaches the precision. Raises CalibrationFailed if none does."""
+    """The lowest minimum score that reaches the precision. Raises CalibrationFailed if none does, or if it would refuse
+    most of what the documents do answer: questions about a detail that a related document lacks score like others."""
     covered = [one.best_score for one in scored if one.question.file is not None]
     uncovered = [one.best_score for one in scored if one.question.file is None]
     points = list(curve(covered, uncovered))
-    chosen = next((point for point in points if point.precision >= precision), None)
+    useful = [point for point in points if point.answered >= LEAST_ANSWERED]
+    chosen = next((point for point in useful if point.precision >= precision), None)
     if chosen is None:
-        best = max(point.precision for point in points)
+        best = max(useful, key=lambda point: point.precision)
         raise CalibrationFailed(
-            f"no minimum score reaches a precision of {precision}; the best is {best}. Ask for less, or see "
-            "whether the questions are labelled rightly"
+            f"no minimum score reaches a precision of {precision} and answers {LEAST_ANSWERED:.0%} of the covered "
+            f"questions; at {best.min_score:.3f} the precision is {best.precision:.2f} and {best.answered:.0%} are "
+            f"answered: --precision {int(best.precision * 100) / 100}"
         )
     answered = round(chosen.answered * len(covered)) + round((1 - chosen.refused) * len(uncovered))
     named = [one.found for one in scored if one.question.file]
