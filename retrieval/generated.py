@@ -12,7 +12,8 @@ import numpy as np
 
 from retrieval.calibration import LabelledQuestion
 from retrieval.pipeline import Scope
-from retrieval.store import Passage, Store
+from retrieval.search import Passage
+from retrieval.store import Store
 
 COUNT = 60  # covered questions
 _WORDS = 4  # of a sentence that a made question keeps: people do not quote what they look for

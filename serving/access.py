@@ -5,21 +5,22 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import IO, Any, Protocol
 
 from retrieval import prompt
 from retrieval.calibration import MAX_DRIFT, LabelledQuestion
 from retrieval.calibrator import Calibrator, outdated
-from retrieval.chunking import Chunker
-from retrieval.errors import UnreadableDocument
+from retrieval.errors import UnknownKnowledge, UnreadableDocument
 from retrieval.lock import OwnerLock
 from retrieval.pipeline import Retriever, Scope
+from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
-from serving.errors import NotFound, Unprocessable
-from serving.gateway import open_calibrator, open_store
-from serving.settings import Settings, client_api_key
+from serving.errors import BodyTooLarge, NotFound, Unprocessable
+from serving.gateway import build_retriever, open_calibrator, open_sandbox, open_store
+from serving.sections import Settings
+from serving.settings import client_api_key
 
 _TIMEOUT_S = 600
 
@@ -38,8 +39,18 @@ class Documents(Protocol):
     def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
         """Add or replace one document; returns `added`, `updated` or `unchanged`. Raises UnreadableDocument."""
 
+    def sources(self, knowledge: str) -> set[str]:
+        """Of all its documents; none if there is no such knowledge base."""
+
+    def remove(self, knowledge: str, source: str) -> None:
+        """Remove one document, if it is there."""
+
     def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
         """Passages as in `breakeven.retrieval.passages`, best first."""
+
+
+class CalibratedDocuments(Documents, Protocol):
+    """The same, with the minimum scores of their knowledge bases."""
 
     def calibrate(
         self, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
@@ -51,7 +62,7 @@ class Documents(Protocol):
 
 
 @contextmanager
-def open_documents(settings: Settings) -> Iterator[Documents]:
+def open_documents(settings: Settings) -> Iterator[CalibratedDocuments]:
     """Raises StoreLocked if another command holds the store, RemoteError if the gateway refuses."""
     lock = OwnerLock(settings.home / "store.lock")
     owner = lock.owner()
@@ -62,8 +73,9 @@ def open_documents(settings: Settings) -> Iterator[Documents]:
     try:
         store, embedder = open_store(settings)
         try:
-            retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
-            yield _Local(retriever, open_calibrator(settings, retriever, store, embedder))
+            with open_sandbox(settings) as sandbox:
+                retriever = build_retriever(settings, store, embedder, sandbox)
+                yield _Local(retriever, store, open_calibrator(settings, retriever, store, embedder))
         finally:
             store.close()
     finally:
@@ -71,12 +83,22 @@ def open_documents(settings: Settings) -> Iterator[Documents]:
 
 
 class _Local:
-    def __init__(self, retriever: Retriever, calibrator: Calibrator) -> None:
-        self._retriever, self._calibrator = retriever, calibrator
+    def __init__(self, retriever: Retriever, store: Store, calibrator: Calibrator) -> None:
+        self._retriever, self._store, self._calibrator = retriever, store, calibrator
         self._scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
 
     def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
         return self._retriever.ingest(self._scope, knowledge, source, data, frozenset(groups)).status
+
+    def sources(self, knowledge: str) -> set[str]:
+        try:
+            return {info.source for info in self._store.documents(self._scope.tenant, knowledge)}
+        except UnknownKnowledge:
+            return set()
+
+    def remove(self, knowledge: str, source: str) -> None:
+        with suppress(UnknownKnowledge):
+            self._retriever.remove(self._scope, knowledge, source)
 
     def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
         return prompt.describe(self._retriever.search(self._scope, knowledge, query, top_k, -1.0).passages)
@@ -102,6 +124,22 @@ class _Remote:
         query = urllib.parse.urlencode([("group", group) for group in groups])
         path = f"{_quoted(knowledge)}/documents/{urllib.parse.quote(source)}?{query}"
         return str(self._call("PUT", path, data, source)["status"])
+
+    def sources(self, knowledge: str) -> set[str]:
+        try:
+            listed = self._call("GET", f"{_quoted(knowledge)}/documents")["data"]
+        except RemoteError as error:
+            if error.status == NotFound.status:
+                return set()
+            raise
+        return {document["source"] for document in listed}
+
+    def remove(self, knowledge: str, source: str) -> None:
+        try:
+            self._call("DELETE", f"{_quoted(knowledge)}/documents/{urllib.parse.quote(source)}")
+        except RemoteError as error:
+            if error.status != NotFound.status:
+                raise
 
     def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
         body = json.dumps({"query": query, "top_k": top_k}).encode()
@@ -144,8 +182,8 @@ class _Remote:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
                 yield response
         except urllib.error.HTTPError as error:
-            if error.code == Unprocessable.status:
-                raise UnreadableDocument(source, _words(error)) from None
+            if error.code in (Unprocessable.status, BodyTooLarge.status):
+                raise UnreadableDocument(source, _words(error).removeprefix(f"cannot read {source}: ")) from None
             hint = "; set BREAKEVEN_API_KEY to an operator key" if error.code in (401, 403) else ""
             raise RemoteError(_words(error) + hint, error.code) from None
         except (urllib.error.URLError, TimeoutError) as error:

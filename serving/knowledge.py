@@ -22,7 +22,7 @@ from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
 from serving.errors import GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
-from serving.settings import Retrieval as RetrievalSettings
+from serving.sections import Retrieval as RetrievalSettings
 from serving.trace import Trace
 
 T = TypeVar("T")
@@ -36,6 +36,14 @@ class Minimum:
     source: Literal["request", "served_model", "calibration", "setting"]
 
 
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Where the blocking work is done: ingestion apart, so that questions never wait behind documents."""
+
+    search: Executor
+    ingestion: Executor
+
+
 class Knowledge:
     """Ingestion, search and embeddings for callers. Every call is bounded by the caller's tenant and groups."""
 
@@ -44,12 +52,13 @@ class Knowledge:
         retriever: Retriever,
         store: Store,
         embedder: Embedder,
-        executor: Executor,
+        threads: Threads,
         defaults: RetrievalSettings,
         calibrator: Calibrator,
     ) -> None:
         self._retriever, self._store, self._embedder = retriever, store, embedder
-        self._executor, self._defaults, self._calibrator = executor, defaults, calibrator
+        self._executor, self._ingestion = threads.search, threads.ingestion
+        self._defaults, self._calibrator = defaults, calibrator
 
     @property
     def embedding_model(self) -> str:
@@ -72,7 +81,10 @@ class Knowledge:
         self, caller: Caller, knowledge: str, source: str, data: bytes, groups: frozenset[str]
     ) -> Ingested:
         """Add or replace one document. Raises Unprocessable if it cannot be read."""
-        return await self._run(lambda: self._retriever.ingest(_scope(caller), knowledge, source, data, groups))
+        return await self._run(
+            lambda: self._retriever.ingest(_scope(caller), knowledge, source, data, groups),
+            self._ingestion,  # of its own: while a bomb is parsed, questions are answered
+        )
 
     async def remove(self, caller: Caller, knowledge: str, source: str) -> None:
         """Remove one document. Raises NotFound."""
@@ -168,9 +180,9 @@ class Knowledge:
             "usage": {"prompt_tokens": sum(counts), "total_tokens": sum(counts)},
         }
 
-    async def _run(self, call: Callable[[], T]) -> T:
+    async def _run(self, call: Callable[[], T], executor: Executor | None = None) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+            return await asyncio.get_running_loop().run_in_executor(executor or self._executor, call)
         except RetrievalError as error:
             raise from_retrieval(error) from error
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from serving.engine.device import GPU_MODEL, GPU_MODEL_ARGS, Device
 from serving.engine.protocol import EngineFailed, EngineResponse, LoraModule, Progress
 from serving.engine.vllm import VllmClient
-from serving.settings import Engine as EngineSettings
+from serving.sections import Engine as EngineSettings
 from serving.settings import child_environment
 
 _POLL_S = 0.5
@@ -53,8 +53,8 @@ def server_command(
     # Cached tokens are part of the meter; tools work as OpenAI's do only with automatic tool choice.
     command += ["--enable-prompt-tokens-details"]
     command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
-    if settings.max_model_len is not None:
-        command += ["--max-model-len", str(settings.max_model_len)]
+    # auto: the model's own length, or what the memory can hold. Without it a long context model refuses to start.
+    command += ["--max-model-len", str(settings.max_model_len or "auto")]
     if settings.quantization is not None:
         command += ["--quantization", settings.quantization]
     if loras:

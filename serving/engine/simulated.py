@@ -15,7 +15,7 @@ import orjson
 
 from serving.engine.protocol import EngineResponse, Progress
 from serving.errors import EngineUnavailable
-from serving.settings import Engine as EngineSettings
+from serving.sections import Engine as EngineSettings
 
 SIMULATED_MODEL = "simulated"
 

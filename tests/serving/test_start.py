@@ -14,7 +14,8 @@ from serving.engine.child import server_command
 from serving.engine.device import GPU_MODEL
 from serving.engine.protocol import LoraModule
 from serving.engine.weights import WeightsError, sha256_of
-from serving.settings import Engine, Server, SettingsError
+from serving.sections import Engine, Server
+from serving.settings import SettingsError
 
 COMMAND = Path(sys.executable).parent / "breakeven"
 
