@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from retrieval import prompt
+from retrieval import citations, prompt
 from retrieval.pipeline import Retrieval
 from serving import openai
 from serving.accounting.cost import Prices, cost_object
@@ -168,11 +168,15 @@ class Completions:
         except orjson.JSONDecodeError:
             raise UpstreamFailed("the engine's answer was not whole; send the request again") from None
         trace.leave_engine(tokens_of(answer.get("usage")))
+        cited = None
         if retrieval is not None:
-            cited = prompt.annotations(retrieval.passages)
-            for choice in answer["choices"]:
-                choice["message"]["annotations"] = cited
-        await self._send(trace, answer, self._extension(trace, retrieval), reply)
+            supplied = prompt.annotations(retrieval.passages)
+            texts = [choice["message"].get("content") or "" for choice in answer["choices"]]
+            cited = citations.check(texts, supplied)
+            trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
+            for choice, text in zip(answer["choices"], texts, strict=True):
+                choice["message"]["annotations"] = citations.mark(text, supplied)
+        await self._send(trace, answer, self._extension(trace, retrieval, cited), reply)
 
     async def _stream(
         self,
@@ -182,8 +186,8 @@ class Completions:
         retrieval: Retrieval | None,
         reply: Reply,
     ) -> None:
-        cited = prompt.annotations(retrieval.passages) if retrieval is not None else ()
-        relay = Relay(keep_usage=request.wants_usage, annotations=cited)
+        supplied = prompt.annotations(retrieval.passages) if retrieval is not None else ()
+        relay = Relay(keep_usage=request.wants_usage, annotations=supplied)
         await reply.start({"x-request-id": trace.id})
         try:
             async for piece in response.chunks():
@@ -200,7 +204,9 @@ class Completions:
             trace.end("cancelled", CLIENT_CLOSED, tokens=relay.tokens())
             raise
         trace.leave_engine(relay.tokens())
-        await reply.write(relay.finish(self._extension(trace, retrieval)))
+        cited = relay.cited()
+        trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
+        await reply.write(relay.finish(self._extension(trace, retrieval, cited)))
         trace.end("complete", 200)
 
     async def _abstain(
@@ -228,7 +234,9 @@ class Completions:
         trace.end(outcome, 200)
         await reply.send(orjson.dumps({**answer, "breakeven": extension}), headers)
 
-    def _extension(self, trace: Trace, retrieval: Retrieval | None) -> dict[str, Any]:
+    def _extension(
+        self, trace: Trace, retrieval: Retrieval | None, cited: citations.Cited | None = None
+    ) -> dict[str, Any]:
         simulated = self._runtime.engine.simulated
         extension: dict[str, Any] = {
             "request_id": trace.id,
@@ -248,6 +256,8 @@ class Completions:
                 "search_seconds": round(retrieval.search_seconds, 6),
                 "passages": prompt.describe(retrieval.passages),
             }
+            if cited is not None:
+                extension["retrieval"]["citations"] = {"matched": cited.matched, "unmatched": cited.unmatched}
         return extension
 
 

@@ -86,7 +86,8 @@ class Retrieval(Section):
         "then the served model's, then the knowledge base's calibrated one (`breakeven calibrate`) come before it.",
     )
     instructions: str = Field(
-        "Answer the question using only the passages below. Be brief and keep names and numbers exactly as written.",
+        "Answer the question using only the passages below. Be brief and keep names and numbers exactly as written. "
+        "After each statement cite the passage it comes from by its number, like [1].",
         description="Put between the system prompt and the passages.",
     )
     threads: int = Field(2, ge=1, description="Threads the embedder uses.")

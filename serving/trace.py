@@ -34,6 +34,8 @@ class Trace:
     min_score: float | None = None
     min_score_from: str | None = None
     retrieved_share: float = 0.0
+    cited: int = 0
+    unmatched_citations: int = 0
     tokens: Tokens = Tokens()
     share: Share = Share()
     times: Times = field(default_factory=lambda: Times(received=time.monotonic()))
@@ -99,6 +101,8 @@ class Trace:
             times=times,
             share=self.share,
             simulated=self.simulated,
+            cited=self.cited,
+            unmatched_citations=self.unmatched_citations,
         )
         for sink in self.sinks:
             sink.record(record)
