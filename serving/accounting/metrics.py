@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from serving.accounting.cost import GpuPrice, Prices, hosted_usd, request_cost, seconds_usd
 from serving.accounting.meter import Bill
 from serving.accounting.record import Outcome, RequestRecord
-from serving.accounting.savings import AbstentionSavings
+from serving.accounting.refusal_metrics import RefusalMetrics
 
 # A timestamp series beside every counter doubles the scrape and nobody queries it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left this one untyped
@@ -76,25 +76,6 @@ class MetricsSink:
             ["model", "hosted"],
             registry=new,
         )
-        self._citations = Counter(
-            "breakeven_citations",
-            "Numbers in answers' texts: of passages supplied, and of none",
-            ["model", "matched"],
-            registry=new,
-        )
-        self._savings = AbstentionSavings(prices.gpu)
-        self._saved_tokens = Counter(
-            "breakeven_abstention_saved_tokens",
-            "Modelled: tokens that abstentions spared the engine, taken from recent answers of the same served model",
-            ["model"],
-            registry=new,
-        )
-        self._saved_usd = Counter(
-            "breakeven_abstention_saved_usd",
-            "Modelled: those tokens at the recent measured usage cost per token",
-            ["model"],
-            registry=new,
-        )
         self._ttft = Histogram(
             "breakeven_time_to_first_token_seconds",
             "From request to first token",
@@ -118,6 +99,7 @@ class MetricsSink:
         info = Gauge("breakeven_price_info", "The price in force", ["id", "source", "as_of", "basis"], registry=new)
         gpu = prices.gpu
         info.labels(gpu.id, gpu.source, gpu.as_of, gpu.basis).set(float(gpu.usd_per_hour))
+        self._refusal = RefusalMetrics(new, prices.gpu, models)
         for model in models:
             self._prepare(model)
 
@@ -140,11 +122,7 @@ class MetricsSink:
         self._cost.labels(model, "usage").inc(float(cost.usage_usd))
         for price in self._prices.hosted:
             self._hosted.labels(model, price.id).inc(float(hosted_usd(tokens, price)))
-        self._citations.labels(model, "yes").inc(record.cited)
-        self._citations.labels(model, "no").inc(record.unmatched_citations)
-        saved = self._savings.observe(record)
-        self._saved_tokens.labels(model).inc(saved.tokens)
-        self._saved_usd.labels(model).inc(saved.usd)
+        self._refusal.record(record)
         self._total.labels(model).observe(times.ended - times.received)
         if times.first_token is not None:
             self._ttft.labels(model).observe(times.first_token - times.received)
@@ -163,9 +141,5 @@ class MetricsSink:
             self._cost.labels(model, basis)
         for price in self._prices.hosted:
             self._hosted.labels(model, price.id)
-        for matched in ("yes", "no"):
-            self._citations.labels(model, matched)
-        for counter in (self._saved_tokens, self._saved_usd):
-            counter.labels(model)
         for histogram in (self._ttft, self._gap, self._total):
             histogram.labels(model)
