@@ -22,6 +22,7 @@ from benchmarks.plan import LoadPlan, Slo
 from benchmarks.prices import load_prices
 from benchmarks.retrieval_eval import run as evaluate_retrieval
 from benchmarks.workload import questions, synthetic
+from retrieval.calibration import read_questions
 from retrieval.errors import RetrievalError
 from serving import keys
 from serving.access import RemoteError, gateway_url, open_documents
@@ -34,7 +35,7 @@ from serving.gateway import PricesFor, fill_knowledge, open_embedder, open_gatew
 from serving.ingestion import Ingestion, Job
 from serving.sections import Settings
 from serving.settings import SettingsError, client_api_key, load_settings, share_cores
-from serving.terminal import Stages, welcome
+from serving.terminal import Stages, follow_calibration, welcome
 
 _USER_ERRORS = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteError, RetrievalError, SettingsError)
 
@@ -167,6 +168,22 @@ def search(
         for found in documents.search(knowledge, query, top_k):
             text = " ".join(found["text"].split())[:160]
             output.print(f"{found['score']:.3f}  {found['source']}  {found['heading']}\n       {text}", markup=False)
+        if warning := documents.warning(knowledge):
+            console.print(f"note: {warning}", markup=False)
+
+
+@app.command()
+def calibrate(
+    knowledge: Annotated[str, typer.Option(help="Name of the knowledge base.")],
+    questions: Annotated[Path | None, typer.Option(help="JSONL of question and file (null: not covered).")] = None,
+    precision: Annotated[float, typer.Option(help="Share of answered questions that must be covered.")] = 0.9,
+    config: Config = None,
+) -> None:
+    """Measure and set the minimum score below which questions are refused; without questions, some are made up."""
+    labelled = read_questions(questions) if questions else None
+    with open_documents(load_settings(config)) as documents:
+        steps = documents.calibrate(knowledge, labelled, precision)
+        output.print(follow_calibration(steps, console), markup=False)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from retrieval import prompt
+from retrieval import citations, prompt
 from retrieval.pipeline import Retrieval
 from serving import openai
 from serving.accounting.cost import Prices, cost_object
@@ -49,7 +49,6 @@ class Runtime:
     catalogue: Catalogue
     engine: Engine
     knowledge: Knowledge
-    instructions: str
     meter: Meter
     prices: Prices
     sinks: Sequence[Sink]
@@ -120,12 +119,15 @@ class Completions:
         question = prompt.query_of(request.fields["messages"])
         if not question.strip():
             raise BadRequest("there is no user message to search the documents for", param="messages")
-        retrieval = await self._runtime.knowledge.find(
+        knowledge = self._runtime.knowledge
+        minimum = knowledge.minimum(trace.caller, trace.knowledge, wish.min_score, served.min_score)
+        trace.min_score, trace.min_score_from = minimum.score, minimum.source
+        retrieval = await knowledge.find(
             trace.caller,
             trace.knowledge,
             question,
             wish.top_k if wish.top_k is not None else served.top_k,
-            wish.min_score if wish.min_score is not None else served.min_score,
+            minimum.score,
             wish.filter,
         )
         trace.searched(retrieval.embed_seconds, retrieval.search_seconds, len(retrieval.passages), retrieval.best_score)
@@ -145,7 +147,7 @@ class Completions:
                 messages = openai.with_system(messages, served.settings.system_prompt)
             if retrieval is not None:
                 bare = openai.text_length(messages)
-                messages = prompt.compose(messages, retrieval.passages, self._runtime.instructions)
+                messages = prompt.compose(messages, retrieval.passages, served.instructions)
                 trace.retrieved_share = 1 - bare / max(1, openai.text_length(messages))
             fields["messages"] = messages
         if request.stream:
@@ -177,11 +179,15 @@ class Completions:
         except orjson.JSONDecodeError:
             raise UpstreamFailed("the engine's answer was not whole; send the request again") from None
         trace.leave_engine(tokens_of(answer.get("usage")))
+        cited = None
         if retrieval is not None:
-            cited = prompt.annotations(retrieval.passages)
-            for choice in answer["choices"]:
-                choice["message"]["annotations"] = cited
-        await self._send(trace, answer, self._extension(trace, retrieval), reply)
+            supplied = prompt.annotations(retrieval.passages)
+            texts = [choice["message"].get("content") or "" for choice in answer["choices"]]
+            cited = citations.check(texts, supplied)
+            trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
+            for choice, text in zip(answer["choices"], texts, strict=True):
+                choice["message"]["annotations"] = citations.mark(text, supplied)
+        await self._send(trace, answer, self._extension(trace, retrieval, cited), reply)
 
     async def _stream(
         self,
@@ -191,8 +197,8 @@ class Completions:
         retrieval: Retrieval | None,
         reply: Reply,
     ) -> None:
-        cited = prompt.annotations(retrieval.passages) if retrieval is not None else ()
-        relay = Relay(keep_usage=request.wants_usage, annotations=cited)
+        supplied = prompt.annotations(retrieval.passages) if retrieval is not None else ()
+        relay = Relay(keep_usage=request.wants_usage, annotations=supplied)
         await reply.start({"x-request-id": trace.id})
         try:
             async for piece in response.chunks():
@@ -210,7 +216,9 @@ class Completions:
                 await reply.write(SHUTTING_DOWN.event())
             raise
         trace.leave_engine(relay.tokens())
-        await reply.write(relay.finish(self._extension(trace, retrieval)))
+        cited = relay.cited()
+        trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
+        await reply.write(relay.finish(self._extension(trace, retrieval, cited)))
         trace.end("complete", 200)
 
     async def _abstain(
@@ -238,7 +246,9 @@ class Completions:
         trace.end(outcome, 200)
         await reply.send(orjson.dumps({**answer, "breakeven": extension}), headers)
 
-    def _extension(self, trace: Trace, retrieval: Retrieval | None) -> dict[str, Any]:
+    def _extension(
+        self, trace: Trace, retrieval: Retrieval | None, cited: citations.Cited | None = None
+    ) -> dict[str, Any]:
         simulated = self._runtime.engine.simulated
         extension: dict[str, Any] = {
             "request_id": trace.id,
@@ -252,10 +262,14 @@ class Completions:
             extension["retrieval"] = {
                 "knowledge": trace.knowledge,
                 "best_score": retrieval.best_score,
+                "min_score": trace.min_score,
+                "min_score_from": trace.min_score_from,
                 "embed_seconds": round(retrieval.embed_seconds, 6),
                 "search_seconds": round(retrieval.search_seconds, 6),
                 "passages": prompt.describe(retrieval.passages),
             }
+            if cited is not None:
+                extension["retrieval"]["citations"] = {"matched": cited.matched, "unmatched": cited.unmatched}
         return extension
 
 

@@ -239,6 +239,7 @@ _FROM_RETRIEVAL: Mapping[type[retrieval.RetrievalError], type[GatewayError]] = {
     retrieval.StoreFailed: StoreUnavailable,
     retrieval.StoreLocked: Conflict,
     retrieval.EmbedderMismatch: Conflict,
+    retrieval.CalibrationFailed: BadRequest,
 }
 
 

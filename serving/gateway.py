@@ -12,6 +12,7 @@ from pathlib import Path
 
 from adapters.registry import Registry
 from retrieval.batching import BatchingEmbedder
+from retrieval.calibrator import Calibrator
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
 from retrieval.errors import UnreadableDocument
@@ -35,7 +36,7 @@ from serving.engine.protocol import Engine, EngineFailed, LoraModule, Progress
 from serving.engine.simulated import SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.engine.weights import EMBEDDED_MODEL
-from serving.knowledge import Knowledge
+from serving.knowledge import Knowledge, Threads
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.openai import Limits
 from serving.sections import Settings
@@ -104,7 +105,7 @@ async def open_gateway(
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         limits = _limits(settings)
         sinks = (metrics, ledger, LogSink(prices))
-        runtime = Runtime(catalogue, engine, knowledge, settings.retrieval.instructions, meter, prices, sinks, limits)
+        runtime = Runtime(catalogue, engine, knowledge, meter, prices, sinks, limits)
         yield Gateway(
             settings=settings,
             catalogue=catalogue,
@@ -134,7 +135,9 @@ async def _open_knowledge(
     store, chosen = await asyncio.to_thread(open_store, settings, embedder)
     stack.callback(store.close)
     retriever = build_retriever(settings, store, chosen, sandbox)
-    return retriever, Knowledge(retriever, store, chosen, executor, ingestion, settings.retrieval)
+    calibrator = open_calibrator(settings, retriever, store, chosen)
+    threads = Threads(executor, ingestion)
+    return retriever, Knowledge(retriever, store, chosen, threads, settings.retrieval, calibrator)
 
 
 def _open_ledger(
@@ -160,6 +163,11 @@ def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[St
     """The document store with the embedder it was built with. The caller holds the owner lock."""
     embedder = BatchingEmbedder(embedder or open_embedder(settings))
     return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions), embedder
+
+
+def open_calibrator(settings: Settings, retriever: Retriever, store: Store, embedder: Embedder) -> Calibrator:
+    """With the calibrations that are kept under home."""
+    return Calibrator(settings.home / "calibration", retriever, store, embedder)
 
 
 def open_sandbox(settings: Settings) -> Sandbox:
