@@ -4,10 +4,11 @@ Synchronous and thread-safe: the caller chooses the threads. Embedding runs outs
 are answered while documents come in.
 """
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from retrieval.filters import Scalar
 from retrieval.store import EVERYONE, Passage, Status, Store
 
 MAX_TOP_K = 100
+_MOST_OVERLAP = 0.49  # the chunker's own bound is one half, which it does not reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,16 @@ class Retriever:
         self._store = store
         self._embedder = embedder
         self._chunker = chunker
+
+    def cutting(self, max_tokens: int, overlap: int) -> Self:
+        """Over the same documents, cutting new ones into passages of at most `max_tokens`, `overlap` of them shared."""
+        other = copy.copy(self)
+        other._chunker = Chunker(self._embedder.tokenizer, max_tokens, min(overlap / max_tokens, _MOST_OVERLAP))
+        return other
+
+    def text(self, source: str, data: bytes) -> str:
+        """What would be read of a document. Raises UnreadableDocument."""
+        return load(source, data).text
 
     def ingest(
         self,

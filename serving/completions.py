@@ -7,24 +7,27 @@ the request leaves exactly one record.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
 
 from retrieval import prompt
 from retrieval.pipeline import Retrieval
-from serving import openai
+from serving import file_search, openai
 from serving.accounting.cost import Prices, cost_object
 from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, Sink, Tokens
 from serving.auth import Caller
 from serving.engine.protocol import Engine, EngineResponse
 from serving.errors import BadRequest, GatewayError, InternalError, UpstreamFailed, from_engine
+from serving.file_search import FileSearch
 from serving.knowledge import Knowledge
 from serving.models import Catalogue, Served
 from serving.openai import CompletionRequest, Endpoint
 from serving.relay import Relay, tokens_of
+from serving.stores.search import cited
+from serving.stores.service import Stores
 from serving.trace import CLIENT_CLOSED, Trace
 
 COST_HEADER = "x-breakeven-cost-usd"
@@ -50,6 +53,7 @@ class Runtime:
     catalogue: Catalogue
     engine: Engine
     knowledge: Knowledge
+    stores: Stores
     instructions: str
     meter: Meter
     prices: Prices
@@ -72,8 +76,10 @@ class Completions:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
         try:
             request = openai.parse_completion(body, endpoint, self._runtime.limits)
+            tool, fields = file_search.take(request.fields, self._runtime.limits)
+            request = replace(request, fields=fields)
             served = self._resolve(trace, request)
-            retrieval = await self._retrieve(trace, served, request)
+            retrieval = await self._retrieve(trace, served, request, tool)
             if retrieval is not None and not retrieval.passages:
                 await self._abstain(trace, served, request, retrieval, reply)
                 return
@@ -102,21 +108,34 @@ class Completions:
             )
         return served
 
-    async def _retrieve(self, trace: Trace, served: Served, request: CompletionRequest) -> Retrieval | None:
-        if trace.knowledge is None:
+    async def _retrieve(
+        self, trace: Trace, served: Served, request: CompletionRequest, tool: FileSearch | None
+    ) -> Retrieval | None:
+        if trace.knowledge is None and tool is None:
             return None
-        wish = request.extension
+        if request.endpoint == "completions":
+            raise BadRequest("`file_search` needs messages: use POST /v1/chat/completions", param="tools")
         question = prompt.query_of(request.fields["messages"])
+        return await self.evidence(trace, served, question, request.extension, tool)
+
+    async def evidence(
+        self, trace: Trace, served: Served, question: str, wish: openai.Extension, tool: FileSearch | None
+    ) -> Retrieval:
+        """Passages for `question`, from the stores of a `file_search` tool or else from `trace.knowledge`."""
         if not question.strip():
             raise BadRequest("there is no user message to search the documents for", param="messages")
-        retrieval = await self._runtime.knowledge.find(
-            trace.caller,
-            trace.knowledge,
-            question,
-            wish.top_k if wish.top_k is not None else served.top_k,
-            wish.min_score if wish.min_score is not None else served.min_score,
-            wish.filter,
-        )
+        top_k, min_score = wish.top_k, wish.min_score
+        if tool is not None:
+            top_k, min_score = tool.top_k or top_k, min_score if tool.min_score is None else tool.min_score
+        top_k = served.top_k if top_k is None else top_k
+        min_score = served.min_score if min_score is None else min_score
+        if tool is not None:
+            search = self._runtime.stores.search
+            bases, retrieval = await search.find(trace.caller, tool.over(wish.filter), [question], top_k, min_score)
+            trace.knowledge = "+".join(base.knowledge for base in bases)
+        else:
+            knowledge, name = self._runtime.knowledge, str(trace.knowledge)
+            retrieval = await knowledge.find(trace.caller, name, question, top_k, min_score, wish.filter)
         trace.searched(retrieval.embed_seconds, retrieval.search_seconds, len(retrieval.passages), retrieval.best_score)
         return retrieval
 
@@ -167,10 +186,10 @@ class Completions:
             raise UpstreamFailed("the engine's answer was not whole; send the request again") from None
         trace.leave_engine(tokens_of(answer.get("usage")))
         if retrieval is not None:
-            cited = prompt.annotations(retrieval.passages)
+            citations = cited(prompt.annotations(retrieval.passages))
             for choice in answer["choices"]:
-                choice["message"]["annotations"] = cited
-        await self._send(trace, answer, self._extension(trace, retrieval), reply)
+                choice["message"]["annotations"] = citations
+        await self._send(trace, answer, self.extension(trace, retrieval), reply)
 
     async def _stream(
         self,
@@ -180,8 +199,8 @@ class Completions:
         retrieval: Retrieval | None,
         reply: Reply,
     ) -> None:
-        cited = prompt.annotations(retrieval.passages) if retrieval is not None else ()
-        relay = Relay(keep_usage=request.wants_usage, annotations=cited)
+        citations = cited(prompt.annotations(retrieval.passages)) if retrieval is not None else ()
+        relay = Relay(keep_usage=request.wants_usage, annotations=citations)
         await reply.start({"x-request-id": trace.id})
         try:
             async for piece in response.chunks():
@@ -198,14 +217,14 @@ class Completions:
             trace.end("cancelled", CLIENT_CLOSED, tokens=relay.tokens())
             raise
         trace.leave_engine(relay.tokens())
-        await reply.write(relay.finish(self._extension(trace, retrieval)))
+        await reply.write(relay.finish(self.extension(trace, retrieval)))
         trace.end("complete", 200)
 
     async def _abstain(
         self, trace: Trace, served: Served, request: CompletionRequest, retrieval: Retrieval, reply: Reply
     ) -> None:
         answer = openai.chat_completion(served.engine_model, served.settings.abstain_message, request.n)
-        extension = {"abstained": True, **self._extension(trace, retrieval)}
+        extension = {"abstained": True, **self.extension(trace, retrieval)}
         if not request.stream:
             await self._send(trace, answer, extension, reply, "abstained")
             return
@@ -226,7 +245,8 @@ class Completions:
         trace.end(outcome, 200)
         await reply.send(orjson.dumps({**answer, "breakeven": extension}), headers)
 
-    def _extension(self, trace: Trace, retrieval: Retrieval | None) -> dict[str, Any]:
+    def extension(self, trace: Trace, retrieval: Retrieval | None) -> dict[str, Any]:
+        """The `breakeven` object of an answer."""
         simulated = self._runtime.engine.simulated
         extension: dict[str, Any] = {
             "request_id": trace.id,

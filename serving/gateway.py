@@ -34,7 +34,9 @@ from serving.engine.weights import EMBEDDED_MODEL
 from serving.knowledge import Knowledge
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.openai import Limits
+from serving.responses import Responses
 from serving.settings import Settings
+from serving.stores.service import Stores, open_stores
 
 LEDGER_TICK_S = 1.0
 PricesFor = Callable[[Device], Prices]
@@ -50,6 +52,8 @@ class Gateway:
     knowledge: Knowledge
     retriever: Retriever
     completions: Completions
+    responses: Responses
+    stores: Stores
     keys: KeyStore
     metrics: MetricsSink
     limits: Limits
@@ -93,7 +97,10 @@ async def open_gateway(
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         limits = _limits(settings)
         sinks = (metrics, ledger, LogSink(prices))
-        runtime = Runtime(catalogue, engine, knowledge, settings.retrieval.instructions, meter, prices, sinks, limits)
+        stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
+        instructions = settings.retrieval.instructions
+        runtime = Runtime(catalogue, engine, knowledge, stores, instructions, meter, prices, sinks, limits)
+        completions = Completions(runtime)
         yield Gateway(
             settings=settings,
             catalogue=catalogue,
@@ -101,7 +108,9 @@ async def open_gateway(
             engine_started=engine_started,
             knowledge=knowledge,
             retriever=retriever,
-            completions=Completions(runtime),
+            completions=completions,
+            responses=Responses(runtime, completions),
+            stores=stores,
             keys=keys,
             metrics=metrics,
             limits=limits,

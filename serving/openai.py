@@ -92,7 +92,7 @@ def parse_completion(body: bytes, endpoint: Endpoint, limits: Limits) -> Complet
         check_messages(fields.get("messages"))
     elif not isinstance(fields.get("prompt"), str | list):
         raise BadRequest("`prompt` must be a string or a list", param="prompt")
-    _check_costly(fields, limits)
+    check_costly(fields, limits)
     stream = _flag(fields, "stream")
     options = fields.get("stream_options")
     if options is not None and not isinstance(options, dict):
@@ -127,7 +127,8 @@ def _check_parts(parts: Sequence[Any], where: str) -> None:
             )
 
 
-def _check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
+def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
+    """Refuse fields that can hurt other requests, and values over the limits. Raises BadRequest."""
     for name, why in REFUSED.items():
         if fields.get(name) not in (None, False):
             raise BadRequest(f"`{name}` is not accepted: {why}", param=name, code="unsupported_parameter")
