@@ -3,15 +3,13 @@
 import asyncio
 import logging
 import sys
+import threading
 import time
-from collections import Counter
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from adapters.errors import AdapterError
@@ -20,17 +18,20 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.load import bench as run_bench
 from benchmarks.plan import LoadPlan, Slo
 from benchmarks.prices import load_prices
+from benchmarks.retrieval_eval import run as evaluate_retrieval
 from benchmarks.workload import questions, synthetic
-from retrieval.documents import walk
-from retrieval.errors import RetrievalError, UnreadableDocument
+from retrieval.errors import RetrievalError
+from serving import keys
 from serving.access import RemoteError, open_documents
 from serving.accounting.cost import GpuPrice, Prices
 from serving.app import bind, check_bind, create_app, run
-from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, KeyStore
+from serving.auth import EVERYONE, KeyRefused, KeyStore
 from serving.engine.device import Device
 from serving.engine.protocol import EngineFailed
-from serving.gateway import PricesFor, fill_knowledge, open_gateway, prepare_weights
-from serving.settings import Settings, SettingsError, client_api_key, load_settings
+from serving.gateway import PricesFor, fill_knowledge, open_embedder, open_gateway, prepare_weights
+from serving.ingestion import Ingestion, Job
+from serving.sections import Settings
+from serving.settings import SettingsError, client_api_key, load_settings, share_cores
 from serving.terminal import Stages, welcome
 
 _USER_ERRORS = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteError, RetrievalError, SettingsError)
@@ -38,19 +39,13 @@ _USER_ERRORS = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteEr
 app = typer.Typer(
     name="breakeven", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
 )
-keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
-app.add_typer(keys_app, name="keys")
+app.add_typer(keys.app, name="keys")
+eval_app = typer.Typer(help="Measure quality on test sets.", no_args_is_help=True)
+app.add_typer(eval_app, name="eval")
 console = Console(stderr=True, highlight=False)
 output = Console(highlight=False, soft_wrap=True)
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; default: ./breakeven.yaml.")]
-
-
-class RoleName(StrEnum):
-    """What a key may do."""
-
-    USER = "user"
-    OPERATOR = "operator"
 
 
 @app.command()
@@ -60,6 +55,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="TCP port.")] = None,
 ) -> None:
     """Start the engine and the gateway; Ctrl-C stops both."""
+    share_cores()
     settings = load_settings(config, overrides={"server.host": host, "server.port": port})
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("breakeven").setLevel(logging.INFO)
@@ -67,9 +63,9 @@ def serve(
 
 
 async def _serve(settings: Settings) -> None:
-    keys = KeyStore(settings.home / "keys.db")
-    check_bind(settings.server, keys)
-    keys.close()
+    store = KeyStore(settings.home / "keys.db")
+    check_bind(settings.server, store)
+    store.close()
     listener = bind(settings.server)
     address = listener.getsockname()
     host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104  # compared, not bound
@@ -124,21 +120,32 @@ def ingest(
     path: Annotated[Path, typer.Argument(exists=True, help="A file or a folder.")],
     knowledge: Annotated[str, typer.Option(help="Name of the knowledge base.")],
     group: Annotated[list[str] | None, typer.Option(help="Who may read it; default: everyone of the tenant.")] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove every document that PATH does not hold, whoever put it there.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C: follow changes and deletions.")] = False,
     config: Config = None,
 ) -> None:
-    """Add documents to a knowledge base; unchanged ones cost a hash."""
-    files = list(walk(path))
-    counts: Counter[str] = Counter()
-    with open_documents(load_settings(config)) as documents:
-        for source, file in track(files, "ingesting", console=console, disable=not console.is_terminal):
-            try:
-                counts[documents.put(knowledge, source, file.read_bytes(), group or [EVERYONE])] += 1
-            except UnreadableDocument as error:
-                counts["failed"] += 1
-                console.print(f"failed: {error}", markup=False)
-    found = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    output.print(f"{knowledge}: {found or f'no readable documents in {path}'}")
-    if counts["failed"] or not files:
+    """Add documents to a knowledge base; unchanged ones cost a hash, and an interrupted run is continued by the next.
+
+    A deleted file keeps its document, since PATH may be a part of the knowledge base or not be mounted: --delete and
+    --watch remove it.
+    """
+    settings = load_settings(config)
+    job = Job(path, knowledge, tuple(group or [EVERYONE]), settings.server.max_document_bytes, delete)
+    with open_documents(settings) as documents:
+        ingestion = Ingestion(job, documents, console)
+        if watch:
+            ingestion.watch(threading.Event())
+            return
+        try:
+            ingestion.run()
+        finally:
+            *notes, counts = ingestion.last.lines()
+            for line in notes:
+                console.print(line, markup=False)
+            output.print(f"{knowledge}: {counts}", markup=False)
+    if ingestion.last.failures or not ingestion.last.counts:
         raise typer.Exit(1)
 
 
@@ -164,6 +171,7 @@ def train(
     config: Config = None,
 ) -> None:
     """Train a LoRA adapter from a recipe and install it into the registry."""
+    share_cores()
     # Heavy: torch and trl are loaded for this command only.
     from adapters.training import train as train_adapter
 
@@ -228,37 +236,15 @@ def bench(
     run_bench(plan, out, output)
 
 
-@keys_app.command("create")
-def keys_create(
-    tenant: Annotated[str, typer.Option(help="Tenant the key belongs to.")] = LOCAL_TENANT,
-    group: Annotated[list[str] | None, typer.Option(help="Groups whose documents it may read.")] = None,
-    role: Annotated[RoleName, typer.Option(help="user asks; operator also manages.")] = RoleName.USER,
-    note: Annotated[str, typer.Option(help="What it is for.")] = "",
+@eval_app.command("retrieval")
+def eval_retrieval(
+    folders: Annotated[list[Path], typer.Argument(help="Folders with corpus.jsonl, queries.jsonl and qrels/test.tsv.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for one JSON file per test set.")] = None,
     config: Config = None,
 ) -> None:
-    """Make an API key and show it once."""
-    store = KeyStore(load_settings(config).home / "keys.db")
-    key = store.create(tenant, group or [EVERYONE], role.value, note)
-    console.print("This key is shown once and stored hashed. From now on every request needs a key.")
-    output.print(key, markup=False)
-
-
-@keys_app.command("list")
-def keys_list(config: Config = None) -> None:
-    """List keys, without their secrets."""
-    table = Table("id", "tenant", "groups", "role", "note", "state")
-    for key in KeyStore(load_settings(config).home / "keys.db").list():
-        state = "revoked" if key.revoked_at else "in force"
-        caller = key.caller
-        table.add_row(key.id, caller.tenant, ", ".join(sorted(caller.groups)), caller.role, key.note, state)
-    output.print(table)
-
-
-@keys_app.command("revoke")
-def keys_revoke(key_id: str, config: Config = None) -> None:
-    """Refuse a key from now on."""
-    KeyStore(load_settings(config).home / "keys.db").revoke(key_id)
-    output.print(f"{key_id} is revoked")
+    """Measure search on judged test sets in the BEIR layout: dense, lexical and hybrid."""
+    settings = load_settings(config)
+    evaluate_retrieval(folders, lambda: open_embedder(settings), out, output)
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ Only what happened is stored; every metric is derived later, so that a new quest
 import dataclasses
 import os
 import platform
-import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import orjson
 
 from benchmarks.errors import PlanError
+from benchmarks.origin import commit, cpu_model, memory_gib
 from benchmarks.plan import LoadPlan, Slo
 
 Outcome = Literal[
@@ -155,29 +155,10 @@ def describe(plan: LoadPlan) -> RunHeader:
         workload=plan.workload.label,
         stream=plan.stream,
         slo=plan.slo,
-        commit=_commit(),
+        commit=commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        cpu_model=_cpu_model(),
+        cpu_model=cpu_model(),
         cores=os.cpu_count() or 0,
-        memory_gib=round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        memory_gib=memory_gib(),
         python=platform.python_version(),
     )
-
-
-def _commit() -> str:
-    """The checkout's commit, with -dirty if files differ from it; "unknown" outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except OSError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

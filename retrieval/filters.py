@@ -1,8 +1,8 @@
 """Who may see which passage, and what a caller may narrow a search by.
 
-Both end as Chroma `where` clauses, and they must not meet: a caller's filter reaches only the document attributes and
-the source, never the keys that carry groups and versions. The scope clause is built here from the caller's groups
-alone and the store joins the two with $and.
+They must not meet: a caller's filter becomes a Chroma `where` clause that reaches only the document attributes and the
+source, never the keys that carry groups and versions. Who sees what is decided by the catalogue from those keys, and a
+passage has to pass both.
 """
 
 import math
@@ -22,7 +22,6 @@ MAX_CONDITIONS = 32
 MAX_VALUES = 100
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@:/ -]{0,63}")
-_WIDTH = 64
 _COMPARE = frozenset({"$gt", "$gte", "$lt", "$lte"})
 _LISTS = frozenset({"$in", "$nin"})
 _EQUAL = frozenset({"$eq", "$ne"})
@@ -33,16 +32,6 @@ def check_name(kind: str, name: object) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadName(kind, name, "use 1 to 64 letters, digits, spaces or _ . @ : / - and start with a letter or digit")
     return name
-
-
-def scope(groups: Collection[str]) -> Where:
-    """Documents of any of these groups. `groups` must not be empty: an empty $or would not be a scope."""
-    clauses: list[Where] = [{f"{GROUP}{group}": True} for group in sorted(groups)]
-    if not clauses:
-        raise ValueError("a scope needs a group")
-    while len(clauses) > _WIDTH:  # a tree: the database limits how deep an expression may be, and a flat $or is deep
-        clauses = [join("$or", clauses[at : at + _WIDTH]) for at in range(0, len(clauses), _WIDTH)]
-    return join("$or", clauses)
 
 
 def stored_groups(groups: Collection[str]) -> dict[str, Scalar]:

@@ -5,9 +5,10 @@ are answered while documents come in.
 """
 
 import copy
+import hashlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -17,8 +18,11 @@ from retrieval.chunking import Chunker
 from retrieval.documents import load
 from retrieval.embedder import BATCH, Embedder
 from retrieval.errors import BadFilter
-from retrieval.filters import Scalar
-from retrieval.store import EVERYONE, Passage, Status, Store
+from retrieval.filters import Scalar, translate
+from retrieval.sandbox import Sandbox
+from retrieval.search import DEPTH, Base, Candidates, Mode, Passage, Question, candidates, fetch
+from retrieval.selection import Limits, expand, select
+from retrieval.store import EVERYONE, Status, Store
 
 MAX_TOP_K = 100
 _MOST_OVERLAP = 0.49  # the chunker's own bound is one half, which it does not reach
@@ -43,23 +47,50 @@ class Ingested:
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """How to search. `mode` is hybrid unless one of the two is wanted alone."""
+
+    mode: Mode = "hybrid"
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
 class Retrieval:
-    """`passages` best first, all of them at or above the minimum score; `best_score` is of the best one found, even
-    if it was below: None only if the caller may see nothing there."""
+    """`passages` best first, each found at or above the minimum score; `best_score` is the highest cosine of any that
+    the caller may see, even if it was below: None only if he may see nothing there. `seconds` by stage (embed, dense,
+    lexical, fuse, select)."""
 
     passages: tuple[Passage, ...]
     best_score: float | None
     embed_seconds: float
     search_seconds: float
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
 
 class Retriever:
-    """Joins store, embedder and chunker, which must belong together: the store pins the embedder's fingerprint."""
+    """Joins store, embedder and chunker, which must belong together: the store pins the embedder's fingerprint.
 
-    def __init__(self, store: Store, embedder: Embedder, chunker: Chunker) -> None:
+
+    `sandbox` is where files are parsed, by default one with the default limits.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        embedder: Embedder,
+        chunker: Chunker,
+        policy: Policy | None = None,
+        sandbox: Sandbox | None = None,
+    ) -> None:
         self._store = store
         self._embedder = embedder
         self._chunker = chunker
+        self._policy = policy or Policy()
+        self._sandbox = sandbox or Sandbox()
+
+    def with_policy(self, policy: Policy) -> "Retriever":
+        """Over the same documents, searching another way."""
+        return Retriever(self._store, self._embedder, self._chunker, policy, self._sandbox)
 
     def cutting(self, max_tokens: int, overlap: int) -> Self:
         """Over the same documents, cutting new ones into passages of at most `max_tokens`, `overlap` of them shared."""
@@ -69,7 +100,7 @@ class Retriever:
 
     def text(self, source: str, data: bytes) -> str:
         """What would be read of a document. Raises UnreadableDocument."""
-        return load(source, data).text
+        return load(source, data, self._sandbox).text
 
     def ingest(
         self,
@@ -85,10 +116,11 @@ class Retriever:
         Raises UnreadableDocument, BadName, StoreFailed.
         """
         started = time.perf_counter()
-        document = load(source, data)
-        known = self._store.current(scope.tenant, knowledge, document, groups, attributes)
+        sha256 = hashlib.sha256(data).hexdigest()
+        known = self._store.current(scope.tenant, knowledge, source, sha256, groups, attributes)
         if known is not None:
             return Ingested(source, "unchanged", known.chunks, time.perf_counter() - started)
+        document = load(source, data, self._sandbox)
         chunks = self._chunker.chunk(document)
         vectors = self._embed([self._chunker.embedded(document.title, chunk) for chunk in chunks])
         status = self._store.replace_document(scope.tenant, knowledge, document, chunks, vectors, groups, attributes)
@@ -110,17 +142,35 @@ class Retriever:
         """The passages that may answer `text`, within the caller's scope. Raises UnknownKnowledge, BadFilter."""
         if not 1 <= top_k <= MAX_TOP_K:
             raise BadFilter(f"top_k is {top_k}, it must be 1 to {MAX_TOP_K}")
+        narrowed = translate(filter) if filter else None
         started = time.perf_counter()
         vector = self._embedder.encode([self._shorten(text)])[0]
         embedded = time.perf_counter()
-        found = self._store.query(scope.tenant, knowledge, vector, top_k, scope.groups, filter)
+        depth = max(DEPTH, 2 * top_k)
+        question = Question(text, vector, scope.groups, narrowed, self._policy.mode, depth)
+
+        def answer(base: Base) -> tuple[Candidates, list[Passage]]:
+            found = candidates(base, question)
+            return found, self._selected(base, found, top_k, min_score)
+
+        found, passages = self._store.read(scope.tenant, knowledge, answer)
         searched = time.perf_counter()
+        stages = {"embed": embedded - started, **found.seconds}
         return Retrieval(
-            passages=tuple(passage for passage in found if passage.score >= min_score),
-            best_score=found[0].score if found else None,
+            passages=tuple(passages),
+            best_score=found.best_score,
             embed_seconds=embedded - started,
             search_seconds=searched - embedded,
+            seconds=stages | {"select": searched - embedded - sum(found.seconds.values())},
         )
+
+    def _selected(self, base: Base, found: Candidates, top_k: int, min_score: float) -> list[Passage]:
+        def get(ids: Sequence[str]) -> list[Passage]:
+            return fetch(base, ids, found.cosine)
+
+        limits = self._policy.limits
+        relevant = [id for id in found.ranked if found.cosine[id] >= min_score]
+        return expand(select(relevant, get, top_k, limits), get, limits.neighbours)
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         """Sorted by length: a batch costs as much as its longest text times its size."""

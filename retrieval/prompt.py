@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from retrieval.store import Passage
+from retrieval.search import Passage
 
 Message = dict[str, Any]
 
@@ -48,7 +48,7 @@ def compose(messages: Sequence[Message], passages: Sequence[Passage], instructio
 
 
 def annotations(passages: Sequence[Passage]) -> list[dict[str, Any]]:
-    """OpenAI file citations, best score first. `number` is the [n] that the model was shown."""
+    """OpenAI file citations, best first. `number` is the [n] that the model was shown."""
     numbers = _numbers(passages)
     return [
         {
@@ -64,12 +64,12 @@ def annotations(passages: Sequence[Passage]) -> list[dict[str, Any]]:
                 "end_index": passage.end,
             },
         }
-        for passage in _best_first(passages)
+        for passage in passages
     ]
 
 
 def describe(passages: Sequence[Passage]) -> list[dict[str, Any]]:
-    """The passages themselves for `breakeven.retrieval.passages`, best score first."""
+    """The passages themselves for `breakeven.retrieval.passages`, best first."""
     numbers = _numbers(passages)
     return [
         {
@@ -84,7 +84,7 @@ def describe(passages: Sequence[Passage]) -> list[dict[str, Any]]:
             "end": passage.end,
             "score": round(passage.score, 4),
         }
-        for passage in _best_first(passages)
+        for passage in passages
     ]
 
 
@@ -96,10 +96,6 @@ def neutralise(text: str) -> str:
 def _numbers(passages: Sequence[Passage]) -> dict[Passage, int]:
     ordered = sorted(passages, key=lambda passage: (passage.source, passage.start, passage.id))
     return {passage: number for number, passage in enumerate(ordered, start=1)}
-
-
-def _best_first(passages: Sequence[Passage]) -> list[Passage]:
-    return sorted(passages, key=lambda passage: -passage.score)
 
 
 def _label(passage: Passage) -> str:

@@ -5,24 +5,29 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from retrieval import prompt
-from retrieval.chunking import Chunker
-from retrieval.errors import UnreadableDocument
+from retrieval.errors import UnknownKnowledge, UnreadableDocument
 from retrieval.lock import OwnerLock
 from retrieval.pipeline import Retriever, Scope
+from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
-from serving.errors import Unprocessable
-from serving.gateway import open_store
-from serving.settings import Settings, client_api_key
+from serving.errors import BodyTooLarge, NotFound, Unprocessable
+from serving.gateway import build_retriever, open_sandbox, open_store
+from serving.sections import Settings
+from serving.settings import client_api_key
 
 _TIMEOUT_S = 600
 
 
 class RemoteError(Exception):
-    """The gateway refused or could not be reached; the message says what to do next."""
+    """The gateway refused (`status`) or could not be reached (0); the message says what to do next."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Documents(Protocol):
@@ -30,6 +35,12 @@ class Documents(Protocol):
 
     def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
         """Add or replace one document; returns `added`, `updated` or `unchanged`. Raises UnreadableDocument."""
+
+    def sources(self, knowledge: str) -> set[str]:
+        """Of all its documents; none if there is no such knowledge base."""
+
+    def remove(self, knowledge: str, source: str) -> None:
+        """Remove one document, if it is there."""
 
     def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
         """Passages as in `breakeven.retrieval.passages`, best first."""
@@ -47,7 +58,8 @@ def open_documents(settings: Settings) -> Iterator[Documents]:
     try:
         store, embedder = open_store(settings)
         try:
-            yield _Local(Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens)))
+            with open_sandbox(settings) as sandbox:
+                yield _Local(build_retriever(settings, store, embedder, sandbox), store)
         finally:
             store.close()
     finally:
@@ -55,12 +67,22 @@ def open_documents(settings: Settings) -> Iterator[Documents]:
 
 
 class _Local:
-    def __init__(self, retriever: Retriever) -> None:
-        self._retriever = retriever
+    def __init__(self, retriever: Retriever, store: Store) -> None:
+        self._retriever, self._store = retriever, store
         self._scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
 
     def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
         return self._retriever.ingest(self._scope, knowledge, source, data, frozenset(groups)).status
+
+    def sources(self, knowledge: str) -> set[str]:
+        try:
+            return {info.source for info in self._store.documents(self._scope.tenant, knowledge)}
+        except UnknownKnowledge:
+            return set()
+
+    def remove(self, knowledge: str, source: str) -> None:
+        with suppress(UnknownKnowledge):
+            self._retriever.remove(self._scope, knowledge, source)
 
     def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
         return prompt.describe(self._retriever.search(self._scope, knowledge, query, top_k, -1.0).passages)
@@ -76,12 +98,28 @@ class _Remote:
         path = f"{_quoted(knowledge)}/documents/{urllib.parse.quote(source)}?{query}"
         return str(self._call("PUT", path, data, source)["status"])
 
+    def sources(self, knowledge: str) -> set[str]:
+        try:
+            listed = self._call("GET", f"{_quoted(knowledge)}/documents")["data"]
+        except RemoteError as error:
+            if error.status == NotFound.status:
+                return set()
+            raise
+        return {document["source"] for document in listed}
+
+    def remove(self, knowledge: str, source: str) -> None:
+        try:
+            self._call("DELETE", f"{_quoted(knowledge)}/documents/{urllib.parse.quote(source)}")
+        except RemoteError as error:
+            if error.status != NotFound.status:
+                raise
+
     def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
         body = json.dumps({"query": query, "top_k": top_k}).encode()
         found: list[dict[str, Any]] = self._call("POST", f"{_quoted(knowledge)}/search", body)["data"]
         return found
 
-    def _call(self, method: str, path: str, body: bytes, source: str = "") -> dict[str, Any]:
+    def _call(self, method: str, path: str, body: bytes | None = None, source: str = "") -> dict[str, Any]:
         request = urllib.request.Request(
             f"{self._url}/v1/breakeven/knowledge/{path}", body, self._headers, method=method
         )
@@ -90,10 +128,10 @@ class _Remote:
                 answer: dict[str, Any] = json.load(response)
                 return answer
         except urllib.error.HTTPError as error:
-            if error.code == Unprocessable.status:
-                raise UnreadableDocument(source, _words(error)) from None
+            if error.code in (Unprocessable.status, BodyTooLarge.status):
+                raise UnreadableDocument(source, _words(error).removeprefix(f"cannot read {source}: ")) from None
             hint = "; set BREAKEVEN_API_KEY to an operator key" if error.code in (401, 403) else ""
-            raise RemoteError(_words(error) + hint) from None
+            raise RemoteError(_words(error) + hint, error.code) from None
         except (urllib.error.URLError, TimeoutError) as error:
             raise RemoteError(f"the gateway at {self._url} cannot be reached: {error}") from None
 

@@ -22,7 +22,7 @@ from serving.errors import BadRequest, GatewayError, InternalError, from_status
 from serving.gateway import Gateway
 from serving.routes import files, inference, management, operations, responses, vector_stores
 from serving.routes.edge import error_response
-from serving.settings import Server as ServerSettings
+from serving.sections import Server as ServerSettings
 from serving.settings import SettingsError
 
 logger = logging.getLogger("breakeven")

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.registry import Registry
+from retrieval.batching import BatchingEmbedder
 from retrieval.chunking import Chunker
-from retrieval.documents import walk
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
 from retrieval.errors import UnreadableDocument
+from retrieval.folder import read, walk
 from retrieval.lock import OwnerLock
-from retrieval.pipeline import Retriever, Scope
+from retrieval.pipeline import Policy, Retriever, Scope
+from retrieval.sandbox import Limits as ParseLimits
+from retrieval.sandbox import Sandbox
+from retrieval.selection import Limits as SearchLimits
 from retrieval.store import Store
 from serving.accounting.cost import Prices
 from serving.accounting.ledger import LedgerSink
@@ -35,10 +39,11 @@ from serving.knowledge import Knowledge
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.openai import Limits
 from serving.responses import Responses
-from serving.settings import Settings
+from serving.sections import Settings
 from serving.stores.service import Stores, open_stores
 
 LEDGER_TICK_S = 1.0
+_SEARCHES = 16  # at a time
 PricesFor = Callable[[Device], Prices]
 
 
@@ -120,13 +125,18 @@ async def open_gateway(
 async def _open_knowledge(
     stack: AsyncExitStack, settings: Settings, progress: Progress, embedder: Embedder | None
 ) -> tuple[Retriever, Knowledge]:
-    executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retrieval")
+    # More than cores: threads that wait for the embedder are what it makes its batches of.
+    executor = ThreadPoolExecutor(max_workers=_SEARCHES, thread_name_prefix="retrieval")
     stack.callback(executor.shutdown, cancel_futures=True)
+    ingestion = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ingestion")
+    stack.callback(ingestion.shutdown, cancel_futures=True)
+    sandbox = open_sandbox(settings)
+    stack.callback(sandbox.close)  # before the executor waits: a file that is being parsed is given up
     progress("loading the embedder and opening the store")
     store, chosen = await asyncio.to_thread(open_store, settings, embedder)
     stack.callback(store.close)
-    retriever = Retriever(store, chosen, Chunker(chosen.tokenizer, chosen.max_tokens))
-    return retriever, Knowledge(retriever, store, chosen, executor, settings.retrieval)
+    retriever = build_retriever(settings, store, chosen, sandbox)
+    return retriever, Knowledge(retriever, store, chosen, executor, ingestion, settings.retrieval)
 
 
 def _open_ledger(
@@ -150,10 +160,31 @@ def _limits(settings: Settings) -> Limits:
 
 def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[Store, Embedder]:
     """The document store with the embedder it was built with. The caller holds the owner lock."""
-    embedder = embedder or SentenceTransformerEmbedder(
-        settings.retrieval.embedder or packaged_minilm(), threads=settings.retrieval.threads
-    )
+    embedder = BatchingEmbedder(embedder or open_embedder(settings))
     return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions), embedder
+
+
+def open_sandbox(settings: Settings) -> Sandbox:
+    """Where documents are parsed. The caller closes it."""
+    limits = settings.ingestion
+    return Sandbox(
+        ParseLimits(
+            limits.parse_memory_mib, limits.parse_cpu_s, limits.parse_wall_s, settings.server.max_document_bytes
+        )
+    )
+
+
+def open_embedder(settings: Settings) -> Embedder:
+    """The configured embedding model, or the packaged one."""
+    wish = settings.retrieval
+    return SentenceTransformerEmbedder(wish.embedder or packaged_minilm(), threads=wish.threads)
+
+
+def build_retriever(settings: Settings, store: Store, embedder: Embedder, sandbox: Sandbox) -> Retriever:
+    """Searches as configured."""
+    wish = settings.retrieval
+    policy = Policy(wish.search, SearchLimits(wish.per_source, wish.duplicate, wish.neighbours))
+    return Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens), policy, sandbox)
 
 
 def install_adapters(settings: Settings) -> Registry:
@@ -169,11 +200,13 @@ def fill_knowledge(settings: Settings, retriever: Retriever, progress: Progress)
     scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
     failures = []
     for name, source in settings.knowledge.items():
-        documents = [found for path in source.paths for found in walk(path)]
+        listings = [walk(path) for path in source.paths]
+        failures += [str(refused) for listing in listings for refused in listing.refused]
+        documents = [found for listing in listings for found in listing.files]
         for number, (label, path) in enumerate(documents, start=1):
             progress(f"{name}: document {number} of {len(documents)}")
             try:
-                retriever.ingest(scope, name, label, path.read_bytes())
+                retriever.ingest(scope, name, label, read(label, path, settings.server.max_document_bytes))
             except UnreadableDocument as error:
                 failures.append(str(error))
     return failures

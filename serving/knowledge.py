@@ -20,7 +20,7 @@ from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
 from serving.errors import GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
-from serving.settings import Retrieval as RetrievalSettings
+from serving.sections import Retrieval as RetrievalSettings
 from serving.trace import Trace
 
 T = TypeVar("T")
@@ -30,10 +30,16 @@ class Knowledge:
     """Ingestion, search and embeddings for callers. Every call is bounded by the caller's tenant and groups."""
 
     def __init__(
-        self, retriever: Retriever, store: Store, embedder: Embedder, executor: Executor, defaults: RetrievalSettings
+        self,
+        retriever: Retriever,
+        store: Store,
+        embedder: Embedder,
+        executor: Executor,
+        ingestion: Executor,
+        defaults: RetrievalSettings,
     ) -> None:
         self._retriever, self._store, self._embedder = retriever, store, embedder
-        self._executor, self._defaults = executor, defaults
+        self._executor, self._ingestion, self._defaults = executor, ingestion, defaults
 
     @property
     def embedding_model(self) -> str:
@@ -77,7 +83,10 @@ class Knowledge:
         Raises Unprocessable if it cannot be read.
         """
         retriever = self._retriever if chunk is None else self._retriever.cutting(*chunk)
-        return await self._run(lambda: retriever.ingest(_scope(caller), knowledge, source, data, groups, attributes))
+        return await self._run(
+            lambda: retriever.ingest(_scope(caller), knowledge, source, data, groups, attributes),
+            self._ingestion,  # of its own: while a bomb is parsed, questions are answered
+        )
 
     async def drop(self, caller: Caller, knowledge: str) -> None:
         """Remove a knowledge base with all its documents. Raises NotFound."""
@@ -85,7 +94,7 @@ class Knowledge:
 
     async def text(self, source: str, data: bytes) -> str:
         """What would be read of a document. Raises Unprocessable."""
-        return await self._run(lambda: self._retriever.text(source, data))
+        return await self._run(lambda: self._retriever.text(source, data), self._ingestion)
 
     async def remove(self, caller: Caller, knowledge: str, source: str) -> None:
         """Remove one document. Raises NotFound."""
@@ -151,9 +160,9 @@ class Knowledge:
             "usage": {"prompt_tokens": sum(counts), "total_tokens": sum(counts)},
         }
 
-    async def _run(self, call: Callable[[], T]) -> T:
+    async def _run(self, call: Callable[[], T], executor: Executor | None = None) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+            return await asyncio.get_running_loop().run_in_executor(executor or self._executor, call)
         except RetrievalError as error:
             raise from_retrieval(error) from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from adapters.errors import AdapterError
 from adapters.registry import AdapterVersion, Registry
 from serving.errors import UnknownModel
-from serving.settings import ServedModel, Settings
+from serving.sections import ServedModel, Settings
 
 
 @dataclass(frozen=True, slots=True)

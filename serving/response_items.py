@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from retrieval import prompt
-from retrieval.store import Passage
+from retrieval.search import Passage
 from serving import file_search, openai
 from serving.errors import BadRequest, NotOffered
 from serving.file_search import FileSearch

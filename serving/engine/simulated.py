@@ -16,7 +16,7 @@ import orjson
 from serving.engine import simulated_responses
 from serving.engine.protocol import EngineResponse, Progress
 from serving.errors import EngineUnavailable
-from serving.settings import Engine as EngineSettings
+from serving.sections import Engine as EngineSettings
 
 SIMULATED_MODEL = "simulated"
 RESPONSES_PATH = "/v1/responses"

@@ -15,7 +15,7 @@ import orjson
 
 from serving.engine.protocol import EngineFailed, EngineResponse, Progress
 from serving.errors import EngineTimeout, EngineUnavailable, UpstreamFailed
-from serving.settings import Engine as EngineSettings
+from serving.sections import Engine as EngineSettings
 
 _HEALTH_INTERVAL_S = 1.0
 _OK = 200

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from retrieval.pipeline import Retrieval
-from retrieval.store import Passage
+from retrieval.search import Passage
 from serving import file_search
 from serving.auth import Caller
 from serving.errors import BadRequest, NotFound, NotOffered

@@ -11,7 +11,7 @@ from serving.engine import Engine
 from serving.engine.simulated import SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.errors import EngineUnavailable
-from serving.settings import Engine as EngineSettings
+from serving.sections import Engine as EngineSettings
 from tests.conftest import Stack
 
 CHAT = "/v1/chat/completions"

@@ -77,6 +77,27 @@ async def test_what_vllm_offers_is_passed_through(client: openai.AsyncOpenAI) ->
     assert called.choices[0].message.annotations
 
 
+async def test_an_adapter_does_not_leak_into_the_base_model(client: openai.AsyncOpenAI) -> None:
+    async def base(question: str) -> str:
+        messages: Any = [{"role": "user", "content": question}]
+        answer = await client.chat.completions.create(model="smollm2", messages=messages, temperature=0, max_tokens=24)
+        return answer.choices[0].message.content or ""
+
+    messages: Any = [{"role": "user", "content": "Tell me about the moon in detail."}]
+    beside = asyncio.ensure_future(
+        client.chat.completions.create(
+            model="support", messages=messages, max_tokens=200, extra_body={"ignore_eos": True}
+        )
+    )
+    await asyncio.sleep(1)
+    mixed = [await base(f"hi, number {number}") for number in range(4)]
+    assert not beside.done()
+    await beside
+    # Each prompt was first computed beside the adapter, so a leak would also still be in the prefix cache.
+    assert [await base(f"hi, number {number}") for number in range(4)] == mixed
+    assert not [text for text in mixed if "**Answer" in text]
+
+
 async def test_langchain_works_with_the_endpoint(stack: Stack) -> None:
     chat = ChatOpenAI(model="support", base_url=f"{stack.url}/v1", api_key=lambda: "none", max_completion_tokens=8)
     assert (await chat.ainvoke("Hello")).content

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serving.settings import Settings
+from serving.sections import Settings
 from tests.conftest import HOME, ROOT, Stack
 
 README = (ROOT / "README.md").read_text()

@@ -12,7 +12,7 @@ COMMAND = "python -m tests.house.settings_page"
 
 _INTRODUCTION = f"""# Settings
 
-Made from `serving/settings.py` by `{COMMAND}`; a test compares the two.
+Made from `serving/sections.py` by `{COMMAND}`; a test compares the two.
 
 Settings come from a YAML file and from the environment; a variable wins over the file. The file is `--config`, else
 `BREAKEVEN_CONFIG`, else `breakeven.yaml` in the current directory if there is one. `engine.max_model_len` is

@@ -15,11 +15,11 @@ SETTINGS = describe()
 
 
 def unread(keys: list[str], sources: Mapping[str, str]) -> list[str]:
-    """Settings whose attribute no module but serving/settings.py reads."""
+    """Settings whose attribute no module but the two that make them reads."""
     read = {
         node.attr
         for path, source in sources.items()
-        if path != "serving/settings.py"
+        if path not in ("serving/settings.py", "serving/sections.py")
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.settings import Settings, load_settings
+from serving.sections import Settings
+from serving.settings import load_settings
 from tests.k8s.manifests import Manifest, containers, environment, kubectl, of_kind, plain, pod, rendered
 
 _NOT_RENDERED = "k8s/base was NOT rendered: kubectl is not on PATH; only the manifests as written were checked"

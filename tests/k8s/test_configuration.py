@@ -11,7 +11,8 @@ from serving.app import check_bind
 from serving.auth import KeyStore
 from serving.engine.child import server_command
 from serving.models import build_catalogue
-from serving.settings import Settings, SettingsError, load_settings
+from serving.sections import Settings
+from serving.settings import SettingsError, load_settings
 from tests.k8s.manifests import BASE, ENGINE_KEY, Manifest, containers, environment, pod
 
 

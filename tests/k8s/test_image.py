@@ -4,7 +4,7 @@ import shlex
 import tomllib
 from pathlib import Path
 
-from serving.settings import Settings
+from serving.sections import Settings
 from tests.k8s.manifests import K8S, Manifest, containers, pod
 
 ROOT = K8S.parent

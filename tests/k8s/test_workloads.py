@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from serving.app import create_app
-from serving.settings import Settings
+from serving.sections import Settings
 from tests.k8s.manifests import Manifest, containers, of_kind, pod
 
 DEPLOYMENTS = ("gateway", "engine")

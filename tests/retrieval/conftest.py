@@ -9,6 +9,7 @@ from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
 from retrieval.hashing import HashingEmbedder
 from retrieval.pipeline import Retriever, Scope
+from retrieval.sandbox import Sandbox
 from retrieval.store import Store
 
 
@@ -20,6 +21,12 @@ def hashing() -> HashingEmbedder:
 @pytest.fixture(scope="session")
 def minilm() -> SentenceTransformerEmbedder:
     return SentenceTransformerEmbedder(packaged_minilm(), threads=2)
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as shared:
+        yield shared
 
 
 @pytest.fixture

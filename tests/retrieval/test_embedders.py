@@ -1,4 +1,4 @@
-"""One contract, both embedders. What only the real model can show comes last."""
+"""One contract, all embedders. What only the real model can show comes last."""
 
 import shutil
 from collections.abc import Callable
@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retrieval.batching import BatchingEmbedder
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
 from retrieval.errors import TextTooLong
 from retrieval.hashing import HashingEmbedder
 
 
-@pytest.fixture(params=["hashing", "minilm"])
-def embedder(request: pytest.FixtureRequest) -> Embedder:
+@pytest.fixture(params=["hashing", "minilm", "batching"])
+def embedder(request: pytest.FixtureRequest, hashing: HashingEmbedder) -> Embedder:
+    if request.param == "batching":
+        return BatchingEmbedder(hashing)
     found: Embedder = request.getfixturevalue(request.param)
     return found
 

@@ -72,14 +72,6 @@ def test_any_filter_is_refused_or_reaches_only_attributes(given_filter: dict[str
     assert all(key == "source" or key.startswith("attr:") for key in keys(where))
 
 
-def test_a_scope_of_many_groups_stays_shallow() -> None:
-    scope = filters.scope({f"g{n}" for n in range(5000)})
-    assert keys(scope) == {f"group:g{n}" for n in range(5000)}
-    assert len(scope["$or"]) <= 64
-    with pytest.raises(ValueError, match="group"):
-        filters.scope([])
-
-
 @pytest.mark.parametrize("name", ["", " a", "a\0b", "x" * 65, "é", "$or", "a\n"])
 def test_names_that_cannot_be_stored(name: str) -> None:
     with pytest.raises(BadName, match="letters"):

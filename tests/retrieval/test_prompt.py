@@ -3,7 +3,7 @@
 import pytest
 
 from retrieval.prompt import annotations, compose, describe, neutralise, query_of
-from retrieval.store import Passage
+from retrieval.search import Passage
 
 
 def passage(source: str, start: int, score: float, text: str = "text", heading: str = "") -> Passage:
@@ -65,13 +65,13 @@ def test_without_passages_nothing_is_added() -> None:
     assert compose(messages, [], "I") == messages
 
 
-def test_annotations_and_passages_are_best_first_and_share_numbers() -> None:
-    cited = [annotation["file_citation"] for annotation in annotations([A0, A9, B0])]
+def test_annotations_and_passages_keep_their_order_and_share_numbers() -> None:
+    cited = [annotation["file_citation"] for annotation in annotations([A9, B0, A0])]
     assert [(one["file_id"], one["start_index"], one["number"], one["score"]) for one in cited] == [
         ("a", 9, 2, 0.9), ("b", 0, 3, 0.7), ("a", 0, 1, 0.5),
     ]  # fmt: skip
     assert cited[0]["end_index"] == 9 + len("second")
-    shown = describe([A0, A9, B0])
+    shown = describe([A9, B0, A0])
     assert [(one["id"], one["number"], one["text"]) for one in shown] == [
         ("a-9", 2, "second"), ("b-0", 3, "third"), ("a-0", 1, "first"),
     ]  # fmt: skip

@@ -12,7 +12,9 @@ import pytest
 from retrieval.chunking import Chunk, Chunker
 from retrieval.documents import load
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Retriever, Scope
+from retrieval.pipeline import Policy, Retriever, Scope
+from retrieval.search import Mode
+from retrieval.selection import Limits
 from retrieval.store import Store
 
 EMBEDDER = HashingEmbedder()
@@ -79,6 +81,15 @@ def work_until_killed(path: Path, todo: list[Step], chance: random.Random) -> in
     return len(done)
 
 
+def parts_found(store: Store, mode: Mode) -> Counter[tuple[int, int]]:
+    """(document, version) of every passage on disk, by one of the two indexes."""
+    chunker = Chunker(EMBEDDER.tokenizer, EMBEDDER.max_tokens)
+    retriever = Retriever(store, EMBEDDER, chunker, Policy(mode, Limits(per_source=100, duplicate=2, neighbours=0)))
+    passages = retriever.search(Scope("acme", EVERYONE), "kb", "doc version part", 100, -1.0).passages
+    words = [passage.text.split() for passage in passages]
+    return Counter((int(number), int(version)) for _, number, _, version, *_ in words)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_nothing_acknowledged_is_lost(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "store"
@@ -89,14 +100,12 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, seed: int) -> None:
         done = work_until_killed(path, todo, chance)
         assert done < len(todo)
         store = Store(path, EMBEDDER.fingerprint, EMBEDDER.dimensions)
-        retriever = Retriever(store, EMBEDDER, Chunker(EMBEDDER.tokenizer, EMBEDDER.max_tokens))
-        passages = retriever.search(Scope("acme", EVERYONE), "kb", "doc version part", 100, -1.0).passages
-        words = [passage.text.split() for passage in passages]
-        parts = Counter((int(number), int(version)) for _, number, _, version, *_ in words)
+        parts = parts_found(store, "dense")
+        assert parts == parts_found(store, "lexical")
         assert set(parts.values()) <= {PARTS}  # whole
         expected = [state(todo[:done], now), state(todo[: done + 1], now)]  # the step it was killed in may be done
         assert sorted(parts) in [sorted(documents.items()) for documents in expected]
-        assert store.count() == len(passages)
+        assert store.count() == parts.total()
         now = dict(parts.keys())
         store.close()
 

@@ -15,7 +15,7 @@ from serving.accounting.cost import ApiPrice, GpuPrice, Prices
 from serving.app import bind, create_app
 from serving.auth import LOCAL_OPERATOR
 from serving.gateway import Gateway, open_gateway
-from serving.settings import Settings
+from serving.sections import Settings
 
 GPU = GpuPrice("test-gpu", (), Decimal("3.60"), "test", "2026-01-01", "assumed")
 HOSTED = ApiPrice("hosted", "test", Decimal("1"), Decimal("0.5"), Decimal("4"), "test", "2026-01-01", None)

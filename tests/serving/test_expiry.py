@@ -19,7 +19,7 @@ from serving.auth import LOCAL_OPERATOR
 from serving.errors import BadRequest, NotFound
 from serving.knowledge import Knowledge
 from serving.openai import Limits
-from serving.settings import Retrieval
+from serving.sections import Retrieval
 from serving.stores.bases import DAY_S
 from serving.stores.files import Upload
 from serving.stores.service import Stores, open_stores
@@ -70,7 +70,7 @@ async def shop_in(home: Path) -> AsyncIterator[Shop]:
     store = Store(home / "chroma", embedder.fingerprint, embedder.dimensions)
     retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
     with ThreadPoolExecutor(2) as executor:
-        knowledge = Knowledge(retriever, store, embedder, executor, Retrieval.model_validate({}))
+        knowledge = Knowledge(retriever, store, embedder, executor, executor, Retrieval.model_validate({}))
         async with open_stores(home, knowledge, clock) as stores:
             yield Shop(stores, knowledge, clock)
     store.close()

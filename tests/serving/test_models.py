@@ -7,7 +7,7 @@ import pytest
 from adapters.registry import Registry
 from serving.errors import UnknownModel
 from serving.models import base_name, build_catalogue
-from serving.settings import Settings
+from serving.sections import Settings
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "examples" / "support" / "adapter"

@@ -8,7 +8,7 @@ import openai
 import orjson
 import pytest
 
-from retrieval.store import Passage
+from retrieval.search import Passage
 from serving.errors import UpstreamFailed
 from serving.response_items import citations
 from serving.response_stream import ResponseRelay

@@ -15,7 +15,7 @@ import pytest
 
 from serving.engine.protocol import EngineFailed
 from serving.engine.vllm import VllmClient
-from serving.settings import Engine as EngineSettings
+from serving.sections import Engine as EngineSettings
 from tests.serving.gateways import Running, running, settings_for
 
 CHUNK = orjson.dumps(

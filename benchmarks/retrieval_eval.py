@@ -1,0 +1,139 @@
+"""Runs a judged test set through our own pipeline, in a store made for it: what a user's documents would get.
+
+Documents are cut into passages as always and a document's score is its best passage's. Quality is measured without the
+limits that serve a prompt (copies and neighbours), which would hide documents from the judgement; latency with them.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import get_args
+
+import ir_measures
+from ir_measures import RR, R, nDCG
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from benchmarks.beir import JudgedSet, load
+from benchmarks.origin import Origin
+from benchmarks.summary import Percentiles
+from retrieval.chunking import Chunker
+from retrieval.embedder import Embedder
+from retrieval.pipeline import MAX_TOP_K, Policy, Retrieval, Retriever, Scope
+from retrieval.search import Mode
+from retrieval.selection import Limits
+from retrieval.store import EVERYONE, Store
+
+MEASURES = {"ndcg@10": nDCG @ 10, "mrr@10": RR @ 10, "recall@10": R @ 10, "recall@100": R @ 100}
+STAGES = ("embed", "dense", "lexical", "fuse", "select", "total")
+MODES: tuple[Mode, ...] = get_args(Mode)
+_JUDGED = Limits(per_source=1, duplicate=2.0, neighbours=0)
+_TOP_K = 4  # what the gateway asks for by default
+_SCOPE = Scope("evaluation", EVERYONE)
+_KNOWLEDGE = "set"
+
+
+@dataclass(frozen=True, slots=True)
+class ModeResult:
+    """`measures` by name, means over the queries. `latency_ms`: stage -> p50 and p99."""
+
+    measures: dict[str, float]
+    latency_ms: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One test set. `seconds` is what ingesting took."""
+
+    name: str
+    documents: int
+    passages: int
+    queries: int
+    embedder: str
+    seconds: float
+    modes: dict[str, ModeResult]
+    origin: Origin
+
+
+def evaluate(judged: JudgedSet, embedder: Embedder, progress: Progress, command: str) -> Evaluation:
+    """Ingests the set into a temporary store and searches it in every mode."""
+    origin = Origin.here(command)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder), embedder.fingerprint, embedder.dimensions)
+        try:
+            retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
+            started = time.perf_counter()
+            task = progress.add_task(f"{judged.name}: ingesting", total=len(judged.documents))
+            for id, text in judged.documents.items():
+                retriever.ingest(_SCOPE, _KNOWLEDGE, f"{id}.md", text.encode())
+                progress.advance(task)
+            seconds = time.perf_counter() - started
+            modes = {str(mode): _mode(judged, retriever, mode, progress) for mode in MODES}
+            return Evaluation(
+                judged.name,
+                len(judged.documents),
+                store.count(),
+                len(judged.queries),
+                embedder.name,
+                round(seconds, 1),
+                modes,
+                origin,
+            )
+        finally:
+            store.close()
+
+
+def latencies(stages: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Milliseconds p50 and p99 of each stage, and of their sum as `total`."""
+    columns = {name: [one[name] for one in stages] for name in stages[0]}
+    columns["total"] = [sum(one.values()) for one in stages]
+    found = {name: Percentiles.of(values) for name, values in columns.items()}
+    return {name: {"p50": round(p.p50 * 1e3, 2), "p99": round(p.p99 * 1e3, 2)} for name, p in found.items() if p}
+
+
+def _mode(judged: JudgedSet, retriever: Retriever, mode: Mode, progress: Progress) -> ModeResult:
+    ranking, serving = retriever.with_policy(Policy(mode, _JUDGED)), retriever.with_policy(Policy(mode))
+    task = progress.add_task(f"{judged.name}: {mode}", total=len(judged.queries))
+    run, stages = {}, []
+    for id, text in judged.queries.items():
+        run[id] = _scores(ranking.search(_SCOPE, _KNOWLEDGE, text, MAX_TOP_K, -1.0))
+        stages.append(serving.search(_SCOPE, _KNOWLEDGE, text, _TOP_K, -1.0).seconds)
+        progress.advance(task)
+    found = ir_measures.calc_aggregate(list(MEASURES.values()), judged.judgements, run)
+    measures = {name: round(float(found[measure]), 4) for name, measure in MEASURES.items()}
+    return ModeResult(measures, latencies(stages))
+
+
+def _scores(found: Retrieval) -> dict[str, float]:
+    """By place, because that is what a user sees: one passage of each document, best first."""
+    return {passage.source.removesuffix(".md"): 1 / place for place, passage in enumerate(found.passages, start=1)}
+
+
+def run(folders: Sequence[Path], open_embedder: Callable[[], Embedder], out: Path | None, output: Console) -> None:
+    """Evaluates each folder, prints a table and writes `out`/<name>.json. Raises JudgedSetError."""
+    sets = [load(folder) for folder in folders]
+    embedder = open_embedder()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    for judged in sets:
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+            found = evaluate(judged, embedder, progress, f"breakeven eval retrieval {judged.name}")
+        for table in _tables(found):
+            output.print(table)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / f"{judged.name}.json").write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+
+
+def _tables(found: Evaluation) -> Iterator[Table]:
+    title = f"{found.name}: {found.documents} documents, {found.passages} passages, {found.queries} queries"
+    measures = Table("", *MEASURES, title=title, box=None)
+    stages = Table("ms, p50/p99", *STAGES, box=None)
+    for mode, result in found.modes.items():
+        measures.add_row(mode, *(f"{result.measures[name]:.4f}" for name in MEASURES))
+        shown = (result.latency_ms.get(stage) for stage in STAGES)
+        stages.add_row(mode, *(f"{ms['p50']:.1f}/{ms['p99']:.1f}" if ms else "" for ms in shown))
+    yield from (measures, stages)
