@@ -1,6 +1,7 @@
 """`client.vector_stores` as OpenAI's own client sees it."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,47 @@ async def test_a_cancelled_batch_leaves_the_rest_out(both: Tenants) -> None:
     documents = both.stack.gateway.knowledge.documents
     stored = [each.source for each in await documents(LOCAL_OPERATOR, "s")] if done else []
     assert {file_of(source)[0] for source in stored} == done
+
+
+async def test_static_chunks_must_fit_the_embedder(both: Tenants) -> None:
+    store, _ = await filled(both.ours)
+    file = await upload(both.ours, "b.md", MORE)
+    with pytest.raises(openai.BadRequestError, match="takes 64") as refused:  # the embedder of these tests
+        await both.ours.vector_stores.files.create(store, file_id=file, chunking_strategy=STATIC)  # type: ignore[arg-type]  # a plain dict
+    assert refused.value.param == "chunking_strategy.static.max_chunk_size_tokens"
+    done = await both.ours.vector_stores.files.create_and_poll(
+        file, vector_store_id=store, chunking_strategy={"type": "auto"}
+    )
+    assert done.chunking_strategy is not None
+    assert done.chunking_strategy.type == "static"
+    assert done.chunking_strategy.static.max_chunk_size_tokens == 64
+
+
+async def test_groups_of_a_file_decide_who_finds_it(both: Tenants) -> None:
+    store = (await both.ours.vector_stores.create(name="s")).id
+    file = await upload(both.ours, "secret.md")
+    await both.ours.vector_stores.files.create(store, file_id=file, extra_body={"breakeven": {"groups": ["brewers"]}})
+    assert (await both.ours.vector_stores.files.poll(file, vector_store_id=store)).status == "completed"
+    brewer = both.stack.gateway.keys.create("local", ["brewers"], "user")
+    assert [each async for each in both.user.vector_stores.search(store, query=QUESTION)] == []
+    allowed = both.user.with_options(api_key=brewer)
+    assert len([each async for each in allowed.vector_stores.search(store, query=QUESTION)]) == 1
+
+
+async def test_ingestion_goes_on_after_a_restart(tmp_path: Path) -> None:
+    async with tenants(tmp_path) as first:
+        store = (await first.ours.vector_stores.create(name="s")).id
+        files = [await upload(first.ours, f"{number}.md", TEXT + b"x" * number) for number in range(40)]
+        await first.ours.vector_stores.file_batches.create(store, file_ids=files)
+    with sqlite3.connect(tmp_path / "files.db") as catalogue:
+        left = catalogue.execute("SELECT count(*) FROM attachments WHERE status = 'in_progress'").fetchone()[0]
+    assert left > 0
+    async with tenants(tmp_path) as second:
+        found = await second.ours.vector_stores.retrieve(store)
+        while found.status == "in_progress":
+            await asyncio.sleep(0.02)
+            found = await second.ours.vector_stores.retrieve(store)
+        assert found.file_counts.completed == 40
 
 
 @pytest.mark.parametrize(
