@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import sqlite3
 import sys
 import threading
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +22,10 @@ from benchmarks.plan import LoadPlan, Slo
 from benchmarks.prices import load_prices
 from benchmarks.retrieval_eval import run as evaluate_retrieval
 from benchmarks.workload import questions, synthetic
+from retrieval.calibration import read_questions
 from retrieval.errors import RetrievalError
 from serving import keys
-from serving.access import RemoteError, open_documents
+from serving.access import RemoteError, gateway_url, open_documents
 from serving.accounting.cost import GpuPrice, Prices
 from serving.app import bind, check_bind, create_app, run
 from serving.auth import EVERYONE, KeyRefused, KeyStore
@@ -32,7 +35,7 @@ from serving.gateway import PricesFor, fill_knowledge, open_embedder, open_gatew
 from serving.ingestion import Ingestion, Job
 from serving.sections import Settings
 from serving.settings import SettingsError, client_api_key, load_settings, share_cores
-from serving.terminal import Stages, welcome
+from serving.terminal import Stages, follow_calibration, welcome
 
 _USER_ERRORS = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteError, RetrievalError, SettingsError)
 
@@ -70,20 +73,24 @@ async def _serve(settings: Settings) -> None:
     address = listener.getsockname()
     host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104  # compared, not bound
     url = f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
-    stages = Stages(console)
+    stages, app = Stages(console), create_app()
     try:
-        async with open_gateway(settings, _prices_for(settings), url, stages) as gateway:
+        async with AsyncExitStack() as stack:
 
             async def prepare() -> None:
+                opened = open_gateway(settings, _prices_for(settings), url, stages)
+                gateway = app.state.gateway = await stack.enter_async_context(opened)
                 failures = await asyncio.to_thread(fill_knowledge, settings, gateway.retriever, stages)
+                gateway.documents_in.set()
                 await gateway.engine_started
                 stages.stop()
                 for line in (*failures, *gateway.catalogue.left_out):
-                    console.print(f"note: {line}")
-                shown = welcome(url, gateway.catalogue.names, simulated=gateway.engine.simulated)
-                output.print(shown, markup=False)
+                    console.print(f"note: {line}", markup=False)
+                simulated, keyed = gateway.engine.simulated, gateway.keys.any()
+                output.print(welcome(url, gateway.catalogue.names, simulated=simulated, keyed=keyed), markup=False)
 
-            await run(create_app(gateway), listener, settings.server, prepare)
+            # Probes are answered from the first second, everything else when it is there.
+            await run(app, listener, settings.server, prepare)
     finally:
         stages.stop()
         listener.close()
@@ -161,6 +168,22 @@ def search(
         for found in documents.search(knowledge, query, top_k):
             text = " ".join(found["text"].split())[:160]
             output.print(f"{found['score']:.3f}  {found['source']}  {found['heading']}\n       {text}", markup=False)
+        if warning := documents.warning(knowledge):
+            console.print(f"note: {warning}", markup=False)
+
+
+@app.command()
+def calibrate(
+    knowledge: Annotated[str, typer.Option(help="Name of the knowledge base.")],
+    questions: Annotated[Path | None, typer.Option(help="JSONL of question and file (null: not covered).")] = None,
+    precision: Annotated[float, typer.Option(help="Share of answered questions that must be covered.")] = 0.9,
+    config: Config = None,
+) -> None:
+    """Measure and set the minimum score below which questions are refused; without questions, some are made up."""
+    labelled = read_questions(questions) if questions else None
+    with open_documents(load_settings(config)) as documents:
+        steps = documents.calibrate(knowledge, labelled, precision)
+        output.print(follow_calibration(steps, console), markup=False)
 
 
 @app.command()
@@ -202,7 +225,7 @@ def adapters(config: Config = None) -> None:
 @app.command()
 def bench(
     model: Annotated[str, typer.Option(help="Served model.")],
-    url: Annotated[str, typer.Option(help="OpenAI base URL.")] = "http://127.0.0.1:8000/v1",
+    url: Annotated[str | None, typer.Option(help="OpenAI base URL; default: the running gateway's.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Closed loop: requests at a time.")] = None,
     rate: Annotated[float | None, typer.Option(help="Open loop: requests per second, Poisson.")] = None,
     duration: Annotated[float | None, typer.Option(help="Seconds to run.")] = None,
@@ -216,10 +239,11 @@ def bench(
     slo_e2e: Annotated[float | None, typer.Option(help="Objective: seconds to the end.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of prompts and arrivals.")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSONL file for the raw timings.")] = None,
+    config: Config = None,
 ) -> None:
     """Drive an OpenAI endpoint; print throughput, latency percentiles and cost per query."""
     plan = LoadPlan(
-        url,
+        url or gateway_url(load_settings(config)),
         model,
         questions(prompts) if prompts else synthetic(prompt_tokens, seed),
         concurrency=concurrency,
@@ -253,6 +277,11 @@ def main() -> None:
         app()
     except _USER_ERRORS as error:
         console.print(f"error: {error}", markup=False, style="red")
+        sys.exit(1)
+    except (OSError, sqlite3.Error) as error:
+        console.print(
+            f"error: {error}; check that BREAKEVEN_HOME can be written and is whole", markup=False, style="red"
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -82,3 +82,7 @@ class BadName(RetrievalError):
     def __init__(self, kind: str, name: object, rule: str) -> None:
         super().__init__(f"{kind} {name!r} is not usable: {rule}")
         self.kind = kind
+
+
+class CalibrationFailed(RetrievalError):
+    """The questions cannot set a minimum score; the message says what is wrong with them."""

@@ -4,18 +4,21 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from dataclasses import asdict
+from typing import IO, Any, Protocol
 
 from retrieval import prompt
+from retrieval.calibration import MAX_DRIFT, LabelledQuestion
+from retrieval.calibrator import Calibrator, outdated
 from retrieval.errors import UnknownKnowledge, UnreadableDocument
 from retrieval.lock import OwnerLock
 from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BodyTooLarge, NotFound, Unprocessable
-from serving.gateway import build_retriever, open_sandbox, open_store
+from serving.gateway import build_retriever, open_calibrator, open_sandbox, open_store
 from serving.sections import Settings
 from serving.settings import client_api_key
 
@@ -28,6 +31,18 @@ class RemoteError(Exception):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+# The gateway is on this machine: a proxy for the world outside must not be asked for it.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def gateway_url(settings: Settings) -> str:
+    """OpenAI base URL of the gateway that runs on this state; the default address if none does."""
+    owner = OwnerLock(settings.home / "store.lock").owner()
+    if owner is not None and owner.url.startswith("http"):
+        return f"{owner.url}/v1"
+    return f"http://{settings.server.host}:{settings.server.port}/v1"
 
 
 class Documents(Protocol):
@@ -46,8 +61,20 @@ class Documents(Protocol):
         """Passages as in `breakeven.retrieval.passages`, best first."""
 
 
+class CalibratedDocuments(Documents, Protocol):
+    """The same, with the minimum scores of their knowledge bases."""
+
+    def calibrate(
+        self, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
+    ) -> Iterator[Mapping[str, Any]]:
+        """Measures and sets the minimum score: `done` and `total` after each question, `calibration` in the last."""
+
+    def warning(self, knowledge: str) -> str | None:
+        """What is wrong with the calibration of a knowledge base, if something is."""
+
+
 @contextmanager
-def open_documents(settings: Settings) -> Iterator[Documents]:
+def open_documents(settings: Settings) -> Iterator[CalibratedDocuments]:
     """Raises StoreLocked if another command holds the store, RemoteError if the gateway refuses."""
     lock = OwnerLock(settings.home / "store.lock")
     owner = lock.owner()
@@ -59,7 +86,8 @@ def open_documents(settings: Settings) -> Iterator[Documents]:
         store, embedder = open_store(settings)
         try:
             with open_sandbox(settings) as sandbox:
-                yield _Local(build_retriever(settings, store, embedder, sandbox), store)
+                retriever = build_retriever(settings, store, embedder, sandbox)
+                yield _Local(retriever, store, open_calibrator(settings, retriever, store, embedder))
         finally:
             store.close()
     finally:
@@ -67,8 +95,8 @@ def open_documents(settings: Settings) -> Iterator[Documents]:
 
 
 class _Local:
-    def __init__(self, retriever: Retriever, store: Store) -> None:
-        self._retriever, self._store = retriever, store
+    def __init__(self, retriever: Retriever, store: Store, calibrator: Calibrator) -> None:
+        self._retriever, self._store, self._calibrator = retriever, store, calibrator
         self._scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
 
     def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
@@ -86,6 +114,17 @@ class _Local:
 
     def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
         return prompt.describe(self._retriever.search(self._scope, knowledge, query, top_k, -1.0).passages)
+
+    def calibrate(
+        self, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
+    ) -> Iterator[Mapping[str, Any]]:
+        for step in self._calibrator.run(self._scope, knowledge, questions, precision):
+            found = {} if step.calibration is None else {"calibration": step.calibration.summary()}
+            yield {"done": step.done, "total": step.total, **found}
+
+    def warning(self, knowledge: str) -> str | None:
+        drift = self._calibrator.drift(self._scope.tenant, knowledge)
+        return outdated(knowledge, drift) if drift is not None and drift > MAX_DRIFT else None
 
 
 class _Remote:
@@ -119,14 +158,41 @@ class _Remote:
         found: list[dict[str, Any]] = self._call("POST", f"{_quoted(knowledge)}/search", body)["data"]
         return found
 
+    def calibrate(
+        self, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
+    ) -> Iterator[Mapping[str, Any]]:
+        rows = None if questions is None else [asdict(question) for question in questions]
+        body = json.dumps({"questions": rows, "precision": precision}).encode()
+        with self._open("POST", f"{_quoted(knowledge)}/calibration", body) as response:
+            for line in response:
+                if line.startswith(b"data: "):
+                    told = json.loads(line.removeprefix(b"data: "))
+                    if "error" in told:
+                        raise RemoteError(told["error"]["message"])
+                    yield told
+
+    def warning(self, knowledge: str) -> str | None:
+        try:
+            found = self._call("GET", f"{_quoted(knowledge)}/calibration")
+        except RemoteError as error:
+            if error.status == NotFound.status:
+                return None
+            raise
+        return None if found["warning"] is None else str(found["warning"])
+
     def _call(self, method: str, path: str, body: bytes | None = None, source: str = "") -> dict[str, Any]:
+        with self._open(method, path, body, source) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+
+    @contextmanager
+    def _open(self, method: str, path: str, body: bytes | None, source: str = "") -> Iterator[IO[bytes]]:
         request = urllib.request.Request(
             f"{self._url}/v1/breakeven/knowledge/{path}", body, self._headers, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-                answer: dict[str, Any] = json.load(response)
-                return answer
+            with _DIRECT.open(request, timeout=_TIMEOUT_S) as response:
+                yield response
         except urllib.error.HTTPError as error:
             if error.code in (Unprocessable.status, BodyTooLarge.status):
                 raise UnreadableDocument(source, _words(error).removeprefix(f"cannot read {source}: ")) from None

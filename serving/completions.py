@@ -6,13 +6,13 @@ the request leaves exactly one record.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from retrieval import prompt
+from retrieval import citations, prompt
 from retrieval.pipeline import Retrieval
 from serving import file_search, openai
 from serving.accounting.cost import Prices, cost_object
@@ -20,30 +20,20 @@ from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, Sink, Tokens
 from serving.auth import Caller
 from serving.engine.protocol import Engine, EngineResponse
-from serving.errors import BadRequest, GatewayError, InternalError, UpstreamFailed, from_engine
+from serving.errors import BadRequest, GatewayError, UpstreamFailed, from_engine
+from serving.evidence import Evidence
 from serving.file_search import FileSearch
 from serving.knowledge import Knowledge
 from serving.models import Catalogue, Served
 from serving.openai import CompletionRequest, Endpoint
+from serving.outcome import SHUTTING_DOWN, cancelled, recorded
 from serving.relay import Relay, tokens_of
-from serving.stores.search import cited
+from serving.reply import Reply
+from serving.stores.search import as_files
 from serving.stores.service import Stores
-from serving.trace import CLIENT_CLOSED, Trace
+from serving.trace import Trace
 
 COST_HEADER = "x-breakeven-cost-usd"
-
-
-class Reply(Protocol):
-    """Where an answer goes. Either `send` once, or `start` and then `write` until done."""
-
-    async def send(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """A whole JSON answer with status 200."""
-
-    async def start(self, headers: Mapping[str, str]) -> None:
-        """Open an event stream with status 200."""
-
-    async def write(self, data: bytes) -> None:
-        """Some bytes of the stream; waits while the client reads slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +44,6 @@ class Runtime:
     engine: Engine
     knowledge: Knowledge
     stores: Stores
-    instructions: str
     meter: Meter
     prices: Prices
     sinks: Sequence[Sink]
@@ -66,6 +55,7 @@ class Completions:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self.evidence = Evidence(runtime.knowledge, runtime.stores.search)
 
     def trace(self, caller: Caller, endpoint: str) -> Trace:
         """A trace for a request that has just arrived."""
@@ -74,7 +64,7 @@ class Completions:
 
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
-        try:
+        with recorded(trace):
             request = openai.parse_completion(body, endpoint, self._runtime.limits)
             tool, fields = file_search.take(request.fields, self._runtime.limits)
             request = replace(request, fields=fields)
@@ -84,15 +74,6 @@ class Completions:
                 await self._abstain(trace, served, request, retrieval, reply)
                 return
             await self._generate(trace, request, self._compose(trace, served, request, retrieval), retrieval, reply)
-        except GatewayError as error:
-            trace.end("error", error.status, error.code)
-            raise
-        except asyncio.CancelledError:
-            trace.end("cancelled", CLIENT_CLOSED)
-            raise
-        except Exception:
-            trace.end("error", InternalError.status)
-            raise
 
     def _resolve(self, trace: Trace, request: CompletionRequest) -> Served:
         served = self._runtime.catalogue.resolve(request.model)
@@ -116,28 +97,7 @@ class Completions:
         if request.endpoint == "completions":
             raise BadRequest("`file_search` needs messages: use POST /v1/chat/completions", param="tools")
         question = prompt.query_of(request.fields["messages"])
-        return await self.evidence(trace, served, question, request.extension, tool)
-
-    async def evidence(
-        self, trace: Trace, served: Served, question: str, wish: openai.Extension, tool: FileSearch | None
-    ) -> Retrieval:
-        """Passages for `question`, from the stores of a `file_search` tool or else from `trace.knowledge`."""
-        if not question.strip():
-            raise BadRequest("there is no user message to search the documents for", param="messages")
-        top_k, min_score = wish.top_k, wish.min_score
-        if tool is not None:
-            top_k, min_score = tool.top_k or top_k, min_score if tool.min_score is None else tool.min_score
-        top_k = served.top_k if top_k is None else top_k
-        min_score = served.min_score if min_score is None else min_score
-        if tool is not None:
-            search = self._runtime.stores.search
-            bases, retrieval = await search.find(trace.caller, tool.over(wish.filter), [question], top_k, min_score)
-            trace.knowledge = "+".join(base.knowledge for base in bases)
-        else:
-            knowledge, name = self._runtime.knowledge, str(trace.knowledge)
-            retrieval = await knowledge.find(trace.caller, name, question, top_k, min_score, wish.filter)
-        trace.searched(retrieval.embed_seconds, retrieval.search_seconds, len(retrieval.passages), retrieval.best_score)
-        return retrieval
+        return await self.evidence.find(trace, served, question, request.extension, tool)
 
     def _compose(
         self, trace: Trace, served: Served, request: CompletionRequest, retrieval: Retrieval | None
@@ -153,7 +113,7 @@ class Completions:
                 messages = openai.with_system(messages, served.settings.system_prompt)
             if retrieval is not None:
                 bare = openai.text_length(messages)
-                messages = prompt.compose(messages, retrieval.passages, self._runtime.instructions)
+                messages = prompt.compose(messages, retrieval.passages, served.instructions)
                 trace.retrieved_share = 1 - bare / max(1, openai.text_length(messages))
             fields["messages"] = messages
         if request.stream:
@@ -169,7 +129,7 @@ class Completions:
         reply: Reply,
     ) -> None:
         trace.enter_engine()
-        async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], orjson.dumps(fields)) as response:
+        async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], openai.encode(fields)) as response:
             if response.status != 200:
                 raise from_engine(response.status, await _read(response.chunks()))
             if request.stream:
@@ -185,11 +145,15 @@ class Completions:
         except orjson.JSONDecodeError:
             raise UpstreamFailed("the engine's answer was not whole; send the request again") from None
         trace.leave_engine(tokens_of(answer.get("usage")))
+        cited = None
         if retrieval is not None:
-            citations = cited(prompt.annotations(retrieval.passages))
-            for choice in answer["choices"]:
-                choice["message"]["annotations"] = citations
-        await self._send(trace, answer, self.extension(trace, retrieval), reply)
+            supplied = as_files(prompt.annotations(retrieval.passages))
+            texts = [choice["message"].get("content") or "" for choice in answer["choices"]]
+            cited = citations.check(texts, supplied)
+            trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
+            for choice, text in zip(answer["choices"], texts, strict=True):
+                choice["message"]["annotations"] = citations.mark(text, supplied)
+        await self._send(trace, answer, self.extension(trace, retrieval, cited), reply)
 
     async def _stream(
         self,
@@ -199,8 +163,8 @@ class Completions:
         retrieval: Retrieval | None,
         reply: Reply,
     ) -> None:
-        citations = cited(prompt.annotations(retrieval.passages)) if retrieval is not None else ()
-        relay = Relay(keep_usage=request.wants_usage, annotations=citations)
+        supplied = as_files(prompt.annotations(retrieval.passages)) if retrieval is not None else ()
+        relay = Relay(keep_usage=request.wants_usage, annotations=supplied)
         await reply.start({"x-request-id": trace.id})
         try:
             async for piece in response.chunks():
@@ -213,11 +177,14 @@ class Completions:
             trace.end("error", error.status, error.code, relay.tokens())
             await reply.write(error.event())
             return
-        except asyncio.CancelledError:
-            trace.end("cancelled", CLIENT_CLOSED, tokens=relay.tokens())
+        except asyncio.CancelledError as stop:
+            if cancelled(trace, stop, relay.tokens()):
+                await reply.write(SHUTTING_DOWN.event())
             raise
         trace.leave_engine(relay.tokens())
-        await reply.write(relay.finish(self.extension(trace, retrieval)))
+        cited = relay.cited()
+        trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
+        await reply.write(relay.finish(self.extension(trace, retrieval, cited)))
         trace.end("complete", 200)
 
     async def _abstain(
@@ -245,7 +212,9 @@ class Completions:
         trace.end(outcome, 200)
         await reply.send(orjson.dumps({**answer, "breakeven": extension}), headers)
 
-    def extension(self, trace: Trace, retrieval: Retrieval | None) -> dict[str, Any]:
+    def extension(
+        self, trace: Trace, retrieval: Retrieval | None, cited: citations.Cited | None = None
+    ) -> dict[str, Any]:
         """The `breakeven` object of an answer."""
         simulated = self._runtime.engine.simulated
         extension: dict[str, Any] = {
@@ -260,10 +229,14 @@ class Completions:
             extension["retrieval"] = {
                 "knowledge": trace.knowledge,
                 "best_score": retrieval.best_score,
+                "min_score": trace.min_score,
+                "min_score_from": trace.min_score_from,
                 "embed_seconds": round(retrieval.embed_seconds, 6),
                 "search_seconds": round(retrieval.search_seconds, 6),
                 "passages": prompt.describe(retrieval.passages),
             }
+            if cited is not None:
+                extension["retrieval"]["citations"] = {"matched": cited.matched, "unmatched": cited.unmatched}
         return extension
 
 

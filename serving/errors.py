@@ -31,6 +31,7 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.request_id: str | None = None
         if code is not None:
             self.code = code
 
@@ -49,9 +50,10 @@ class GatewayError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Response headers that belong to the error (Retry-After, WWW-Authenticate)."""
-        if self.retry_after_s is None:
-            return {}
-        return {"retry-after": str(max(1, round(self.retry_after_s)))}
+        found = {} if self.request_id is None else {"x-request-id": self.request_id}
+        if self.retry_after_s is not None:
+            found["retry-after"] = str(max(1, round(self.retry_after_s)))
+        return found
 
     def event(self) -> bytes:
         """The error as a server-sent event, for a stream whose status line has already gone out."""
@@ -80,7 +82,7 @@ class Unauthenticated(GatewayError):
 
     def headers(self) -> dict[str, str]:
         """Adds the challenge that HTTP asks of a 401."""
-        return {"www-authenticate": "Bearer"}
+        return {**super().headers(), "www-authenticate": "Bearer"}
 
 
 class Forbidden(GatewayError):
@@ -249,6 +251,7 @@ _FROM_RETRIEVAL: Mapping[type[retrieval.RetrievalError], type[GatewayError]] = {
     retrieval.StoreFailed: StoreUnavailable,
     retrieval.StoreLocked: Conflict,
     retrieval.EmbedderMismatch: Conflict,
+    retrieval.CalibrationFailed: BadRequest,
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from adapters.registry import Registry
 from retrieval.batching import BatchingEmbedder
+from retrieval.calibrator import Calibrator
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
 from retrieval.errors import UnreadableDocument
@@ -35,7 +36,7 @@ from serving.engine.protocol import Engine, EngineFailed, LoraModule, Progress
 from serving.engine.simulated import SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.engine.weights import EMBEDDED_MODEL
-from serving.knowledge import Knowledge
+from serving.knowledge import Knowledge, Threads
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.openai import Limits
 from serving.responses import Responses
@@ -64,10 +65,16 @@ class Gateway:
     limits: Limits
     # Done once the engine has answered for the first time; fails with EngineFailed.
     engine_started: "asyncio.Task[None]"
+    # Set once the configured documents are in: until then a question might abstain that has an answer.
+    documents_in: asyncio.Event
 
     def readiness(self) -> dict[str, bool]:
         """What must be true before requests should come."""
-        return {"engine": self.engine.ready, "store": self.knowledge.healthy()}
+        return {
+            "engine": self.engine.ready,
+            "store": self.knowledge.healthy(),
+            "documents": self.documents_in.is_set(),
+        }
 
 
 @asynccontextmanager
@@ -87,6 +94,7 @@ async def open_gateway(
         stack.callback(keys.close)
         device = detect()
         prices = prices_for(device)
+        meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
         registry = install_adapters(settings)
         base = settings.engine.model or ("simulated" if settings.engine.kind == "simulated" else device.default_model)
         catalogue = build_catalogue(settings, base_name(base), registry, int(time.time()))
@@ -96,21 +104,20 @@ async def open_gateway(
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
         retriever, knowledge = await _open_knowledge(stack, settings, progress, embedder)
-        meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
         metrics = MetricsSink(prices, catalogue.names)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         limits = _limits(settings)
         sinks = (metrics, ledger, LogSink(prices))
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
-        instructions = settings.retrieval.instructions
-        runtime = Runtime(catalogue, engine, knowledge, stores, instructions, meter, prices, sinks, limits)
+        runtime = Runtime(catalogue, engine, knowledge, stores, meter, prices, sinks, limits)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
             catalogue=catalogue,
             engine=engine,
             engine_started=engine_started,
+            documents_in=asyncio.Event(),
             knowledge=knowledge,
             retriever=retriever,
             completions=completions,
@@ -136,7 +143,9 @@ async def _open_knowledge(
     store, chosen = await asyncio.to_thread(open_store, settings, embedder)
     stack.callback(store.close)
     retriever = build_retriever(settings, store, chosen, sandbox)
-    return retriever, Knowledge(retriever, store, chosen, executor, ingestion, settings.retrieval)
+    calibrator = open_calibrator(settings, retriever, store, chosen)
+    threads = Threads(executor, ingestion)
+    return retriever, Knowledge(retriever, store, chosen, threads, settings.retrieval, calibrator)
 
 
 def _open_ledger(
@@ -162,6 +171,11 @@ def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[St
     """The document store with the embedder it was built with. The caller holds the owner lock."""
     embedder = BatchingEmbedder(embedder or open_embedder(settings))
     return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions), embedder
+
+
+def open_calibrator(settings: Settings, retriever: Retriever, store: Store, embedder: Embedder) -> Calibrator:
+    """With the calibrations that are kept under home."""
+    return Calibrator(settings.home / "calibration", retriever, store, embedder)
 
 
 def open_sandbox(settings: Settings) -> Sandbox:

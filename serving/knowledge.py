@@ -3,13 +3,18 @@
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import numpy as np
+import orjson
 
 from retrieval import prompt
+from retrieval.calibration import MAX_DRIFT, LabelledQuestion
+from retrieval.calibrator import Calibrator, Step, outdated
 from retrieval.catalogue import DocumentInfo
 from retrieval.embedder import Embedder
 from retrieval.errors import RetrievalError
@@ -20,10 +25,28 @@ from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
 from serving.errors import GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
+from serving.reply import Reply
 from serving.sections import Retrieval as RetrievalSettings
-from serving.trace import Trace
+from serving.trace import CLIENT_CLOSED, Trace
 
 T = TypeVar("T")
+_TEXTS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """The minimum score in force for one request, and who set it."""
+
+    score: float
+    source: Literal["request", "served_model", "calibration", "setting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Where the blocking work is done: ingestion apart, so that questions never wait behind documents."""
+
+    search: Executor
+    ingestion: Executor
 
 
 class Knowledge:
@@ -34,12 +57,13 @@ class Knowledge:
         retriever: Retriever,
         store: Store,
         embedder: Embedder,
-        executor: Executor,
-        ingestion: Executor,
+        threads: Threads,
         defaults: RetrievalSettings,
+        calibrator: Calibrator,
     ) -> None:
         self._retriever, self._store, self._embedder = retriever, store, embedder
-        self._executor, self._ingestion, self._defaults = executor, ingestion, defaults
+        self._executor, self._ingestion = threads.search, threads.ingestion
+        self._defaults, self._calibrator = defaults, calibrator
 
     @property
     def embedding_model(self) -> str:
@@ -111,9 +135,39 @@ class Knowledge:
         filter: Mapping[str, Any] | None,
     ) -> Retrieval:
         """Passages for a question. Raises NotFound, BadRequest."""
-        return await self._run(
-            lambda: self._retriever.search(_scope(caller), knowledge, query, top_k, min_score, filter)
-        )
+
+        def search() -> Retrieval:
+            self._calibrator.drift(caller.tenant, knowledge)  # says so in the log once it is too much
+            return self._retriever.search(_scope(caller), knowledge, query, top_k, min_score, filter)
+
+        return await self._run(search)
+
+    def minimum(self, caller: Caller, knowledge: str, request: float | None, served: float | None) -> Minimum:
+        """The first that is set: the request's, the served model's, the calibrated one, `retrieval.min_score`."""
+        if request is not None:
+            return Minimum(request, "request")
+        if served is not None:
+            return Minimum(served, "served_model")
+        if calibration := self._calibrator.current(caller.tenant, knowledge):
+            return Minimum(calibration.min_score, "calibration")
+        return Minimum(self._defaults.min_score, "setting")
+
+    async def calibrate(
+        self, caller: Caller, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
+    ) -> AsyncIterator[Step]:
+        """See Calibrator.run. Raises NotFound, BadRequest."""
+        steps = self._calibrator.run(_scope(caller), knowledge, questions, precision)
+        while (step := await self._run(lambda: next(steps, None))) is not None:
+            yield step
+
+    async def calibration(self, caller: Caller, knowledge: str) -> dict[str, Any]:
+        """What the minimum score was measured on, and how much has changed since. Raises NotFound."""
+        found = self._calibrator.current(caller.tenant, knowledge)
+        drift = await self._run(lambda: self._calibrator.drift(caller.tenant, knowledge))
+        if found is None or drift is None:
+            raise NotFound(f"'{knowledge}' is not calibrated: `breakeven calibrate --knowledge {knowledge}`")
+        warning = outdated(knowledge, drift) if drift > MAX_DRIFT else None
+        return {**found.summary(), "drift": round(drift, 4), "warning": warning}
 
     async def search(
         self, caller: Caller, knowledge: str, fields: Mapping[str, Any], limits: openai.Limits
@@ -125,19 +179,23 @@ class Knowledge:
         found = await self.find(caller, knowledge, fields["query"], top_k, min_score, wish.filter)
         return {"object": "list", "best_score": found.best_score, "data": prompt.describe(found.passages)}
 
-    async def embed(self, trace: Trace, body: bytes) -> dict[str, Any]:
+    async def embed(self, trace: Trace, body: bytes, reply: Reply) -> None:
         """OpenAI's embeddings endpoint."""
         trace.model = trace.engine_model = self.embedding_model
         try:
             answer = await self._embed(trace, openai.parse_json(body))
         except GatewayError as error:
+            error.request_id = trace.id
             trace.end("error", error.status, error.code)
+            raise
+        except asyncio.CancelledError:
+            trace.end("cancelled", CLIENT_CLOSED)
             raise
         except BaseException:
             trace.end("error", InternalError.status)
             raise
         trace.end("complete", 200)
-        return answer
+        await reply.send(orjson.dumps(answer), {"x-request-id": trace.id})
 
     async def _embed(self, trace: Trace, fields: Mapping[str, Any]) -> dict[str, Any]:
         model = fields.get("model")
@@ -147,8 +205,13 @@ class Knowledge:
             )
         texts = openai.embeddings_input(fields, self.embedding_model, self._embedder.dimensions)
         started = time.perf_counter()
-        counts = await self._run(lambda: self._embedder.count_tokens(texts))
-        vectors = await self._run(lambda: self._embedder.encode(texts))
+        counts: list[int] = []
+        vectors: list[Any] = []
+        # A few at a time: questions get their turn in between, and a client that leaves stops the rest.
+        for at in range(0, len(texts), _TEXTS_AT_ONCE):
+            some = texts[at : at + _TEXTS_AT_ONCE]
+            counts += await self._run(partial(self._embedder.count_tokens, some))
+            vectors += list(await self._run(partial(self._embedder.encode, some)))
         trace.embedded(time.perf_counter() - started, Tokens(prompt=sum(counts)))
         return {
             "object": "list",

@@ -16,14 +16,16 @@ from serving.sections import ServedModel, Settings
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A served model, ready for requests. `engine_model` is the name the engine knows."""
+    """A served model, ready for requests. `engine_model` is the name the engine knows. Without a `min_score` of its
+    own, the knowledge base's calibrated one or the setting is used."""
 
     name: str
     engine_model: str
     adapter: AdapterVersion | None
     settings: ServedModel
     top_k: int
-    min_score: float
+    min_score: float | None
+    instructions: str
 
 
 class Catalogue:
@@ -86,7 +88,8 @@ def build_catalogue(settings: Settings, base: str, registry: Registry, created: 
             left_out.append(f"{name} is left out: {served}")
     if not any(model.adapter is None and model.settings.knowledge is None for model in models.values()):
         plain = ServedModel.model_validate({})
-        models[base] = Served(base, base, None, plain, settings.retrieval.top_k, settings.retrieval.min_score)
+        wish = settings.retrieval
+        models[base] = Served(base, base, None, plain, wish.top_k, None, wish.instructions)
     return Catalogue(models, left_out, created)
 
 
@@ -102,5 +105,6 @@ def _serve(name: str, entry: ServedModel, settings: Settings, base: str, registr
         if adapter.manifest.base_model != base:
             return f"its adapter was trained on {adapter.manifest.base_model}, the engine serves {base}"
     top_k = entry.top_k if entry.top_k is not None else settings.retrieval.top_k
-    min_score = entry.min_score if entry.min_score is not None else settings.retrieval.min_score
-    return Served(name, adapter.engine_name if adapter else base, adapter, entry, top_k, min_score)
+    instructions = entry.instructions if entry.instructions is not None else settings.retrieval.instructions
+    engine_model = adapter.engine_name if adapter else base
+    return Served(name, engine_model, adapter, entry, top_k, entry.min_score, instructions)

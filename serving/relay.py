@@ -1,6 +1,7 @@
 """Relays an engine's event stream as bytes, and steps in only at its end.
 
-Whole events are forwarded as they come, unparsed. Only four kinds are looked into: the finish event (it is held back
+Whole events are forwarded as they come. Without passages to cite they are not even parsed; with them only to read the
+text along, for its citations. Only four kinds are looked into: the finish event (it is held back
 until the cost is known, so that it can carry `breakeven`), the usage event, an error event and `[DONE]`. A stream is
 complete when `[DONE]` came from the engine; ours is sent only then.
 """
@@ -10,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from retrieval import citations
 from serving import openai
 from serving.accounting.record import Tokens
 from serving.errors import GatewayError, UpstreamFailed, from_engine
@@ -30,6 +32,7 @@ class Relay:
     def __init__(self, *, keep_usage: bool, annotations: Sequence[Mapping[str, Any]] = ()) -> None:
         self._keep_usage = keep_usage
         self._annotations = annotations
+        self._texts: dict[int, list[str]] = {}  # by choice; kept only if there is something to cite
         self._rest = b""
         self._held: dict[str, Any] | None = None
         self._usage_event: dict[str, Any] | None = None
@@ -45,6 +48,9 @@ class Relay:
             self._rest = data
             return b""
         whole, self._rest = data[: cut + 2], data[cut + 2 :]
+        if self._annotations:
+            for event in whole.split(_END):
+                self._read_along(event)
         if self._held is None and not any(mark in whole for mark in _MARKS):
             self.events += whole.count(_END)
             return whole
@@ -58,6 +64,10 @@ class Relay:
             raise UpstreamFailed(
                 "the engine broke off in the middle of its answer; send the request again", code="engine_broke_off"
             )
+
+    def cited(self) -> citations.Cited:
+        """The citations in the text so far, of all choices."""
+        return citations.check(map("".join, self._texts.values()), self._annotations)
 
     def tokens(self) -> Tokens:
         """Counts from the usage event; estimated from the number of events if it never came."""
@@ -73,6 +83,17 @@ class Relay:
         if self._keep_usage and self._usage_event is not None:
             parts.append(_event(self._usage_event))
         return b"".join([*parts, _DONE, _END])
+
+    def _read_along(self, event: bytes) -> None:
+        if b'"content":"' not in event:
+            return
+        try:
+            choices = orjson.loads(event.removeprefix(_DATA)).get("choices") or ()
+        except (orjson.JSONDecodeError, AttributeError):
+            return  # not ours to judge: it is forwarded as it is
+        for choice in choices:
+            if isinstance(text := (choice.get("delta") or {}).get("content"), str):
+                self._texts.setdefault(choice["index"], []).append(text)
 
     def _take(self, event: bytes) -> bytes:
         if event == _DONE:
@@ -101,7 +122,8 @@ class Relay:
         before = b""
         for choice in held["choices"] if self._annotations else ():
             # The citations ride on the last delta before the finish; text of the finish event moves there too.
-            delta = {**choice.get("delta", {}), "annotations": self._annotations}
+            said = "".join(self._texts.get(choice["index"], ()))
+            delta = {**choice.get("delta", {}), "annotations": citations.mark(said, self._annotations)}
             before += _event(openai.chunk(held, [{"index": choice["index"], "delta": delta, "finish_reason": None}]))
             choice["delta"] = {}
         return before + _event({**held, **extra})

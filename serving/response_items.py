@@ -3,7 +3,6 @@
 vLLM answers /v1/responses; what it cannot do is refused here with the reason, instead of being ignored there.
 """
 
-import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from retrieval import citations as checked
 from retrieval import prompt
 from retrieval.search import Passage
 from serving import file_search, openai
@@ -34,7 +34,6 @@ _NOT_OFFERED: Mapping[str, str] = {
 }
 _TOOLS = frozenset({"function", "custom"})
 _PARTS = frozenset({"input_text", "output_text", "refusal", "text", "reasoning_text", "summary_text"})
-_CITED = re.compile(r"\[(\d{1,3})\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +98,9 @@ def search_call(question: str, results: Sequence[Item] | None) -> Item:
 def citations(text: str, passages: Sequence[Passage]) -> list[Item]:
     """File citations: one where the text says [n] for a passage; if it never does, one per passage at the end."""
     by_number = {each["number"]: each["source"] for each in prompt.describe(passages)}
-    marked = [(found.end(), by_number.get(int(found[1]))) for found in _CITED.finditer(text)]
-    places = [(index, source) for index, source in marked if source is not None]
+    marked = [(index, by_number[number]) for index, number in checked.places(text) if number in by_number]
     cited = []
-    for index, source in places or [(len(text), source) for source in dict.fromkeys(by_number.values())]:
+    for index, source in marked or [(len(text), source) for source in dict.fromkeys(by_number.values())]:
         file_id, filename = file_of(source)
         cited.append({"type": "file_citation", "file_id": file_id, "filename": filename, "index": index})
     return cited
@@ -120,6 +118,12 @@ def annotated_part(part: Item, passages: Sequence[Passage]) -> Item:
     if part.get("type") != "output_text":
         return part
     return {**part, "annotations": citations(part.get("text") or "", passages)}
+
+
+def texts(output: Sequence[Item]) -> list[str]:
+    """What the model said in its messages."""
+    parts = [part for item in output if item.get("type") == "message" for part in item.get("content") or []]
+    return [part.get("text") or "" for part in parts if part.get("type") == "output_text"]
 
 
 def whole(model: str, text: str, output: Sequence[Item], shown: Mapping[str, Any]) -> Item:

@@ -29,6 +29,7 @@ class ResponseRelay:
         self._sequence = 0
         self._deltas = 0
         self._last: Item | None = None
+        self.texts: list[str] = []  # what the model has said in full
 
     def feed(self, piece: bytes) -> bytes:
         """Take bytes from the engine, return the whole events that can go to the client now.
@@ -88,6 +89,7 @@ class ResponseRelay:
         if kind == "response.output_text.done":
             place = {name: event[name] for name in ("item_id", "output_index", "content_index")}
             added = {"type": "response.output_text.annotation.added", **place}
+            self.texts.append(event.get("text") or "")
             cited = response_items.citations(event.get("text") or "", self._passages)
             return [
                 *({**added, "annotation_index": index, "annotation": each} for index, each in enumerate(cited)),

@@ -10,16 +10,18 @@ from typing import Any
 
 import orjson
 
-from retrieval import prompt
+from retrieval import citations, prompt
 from retrieval.pipeline import Retrieval
-from serving import response_items
-from serving.completions import COST_HEADER, Completions, Reply, Runtime
+from serving import openai, response_items
+from serving.completions import COST_HEADER, Completions, Runtime
 from serving.engine.protocol import EngineResponse
-from serving.errors import GatewayError, InternalError, UpstreamFailed, from_engine
+from serving.errors import GatewayError, UpstreamFailed, from_engine
 from serving.models import Served
+from serving.outcome import SHUTTING_DOWN, cancelled, recorded
+from serving.reply import Reply
 from serving.response_items import Item, ResponseRequest
 from serving.response_stream import ResponseRelay, as_stream, tokens_of
-from serving.trace import CLIENT_CLOSED, Trace
+from serving.trace import Trace
 
 PATH = "/v1/responses"
 
@@ -44,7 +46,7 @@ class Responses:
 
     async def answer(self, trace: Trace, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
-        try:
+        with recorded(trace):
             request = response_items.parse(body, self._runtime.limits)
             served = self._runtime.catalogue.resolve(request.model)
             trace.model, trace.engine_model, trace.stream = served.name, served.engine_model, request.stream
@@ -55,21 +57,12 @@ class Responses:
                 await self._abstain(trace, served, request, found, reply)
                 return
             await self._generate(trace, request, self._compose(trace, served, request, found), found, reply)
-        except GatewayError as error:
-            trace.end("error", error.status, error.code)
-            raise
-        except asyncio.CancelledError:
-            trace.end("cancelled", CLIENT_CLOSED)
-            raise
-        except Exception:
-            trace.end("error", InternalError.status)
-            raise
 
     async def _find(self, trace: Trace, served: Served, request: ResponseRequest) -> _Found:
         if request.search is None and trace.knowledge is None:
             return _Found()
         question = request.question
-        retrieval = await self._completions.evidence(trace, served, question, request.extension, request.search)
+        retrieval = await self._completions.evidence.find(trace, served, question, request.extension, request.search)
         if request.search is None:
             return _Found(retrieval)
         results = None
@@ -90,7 +83,7 @@ class Responses:
         if found.passages:
             bare = response_items.text_length(fields)
             system = {"role": "system", "content": fields.get("instructions") or ""}
-            composed = prompt.compose([system], found.passages, self._runtime.instructions)
+            composed = prompt.compose([system], found.passages, served.instructions)
             fields["instructions"] = composed[0]["content"]
             trace.retrieved_share = 1 - bare / max(1, response_items.text_length(fields))
         return fields
@@ -99,7 +92,7 @@ class Responses:
         self, trace: Trace, request: ResponseRequest, fields: dict[str, Any], found: _Found, reply: Reply
     ) -> None:
         trace.enter_engine()
-        async with self._runtime.engine.post(PATH, orjson.dumps(fields)) as response:
+        async with self._runtime.engine.post(PATH, openai.encode(fields)) as response:
             if response.status != 200:
                 raise from_engine(response.status, await _read(response.chunks()))
             if request.stream:
@@ -118,7 +111,7 @@ class Responses:
             raise UpstreamFailed("the engine's answer was not whole; send the request again") from None
         trace.leave_engine(tokens_of(answer.get("usage")))
         output = [response_items.annotate(item, found.passages) for item in answer["output"]]
-        extension = self._completions.extension(trace, found.retrieval)
+        extension = self._extension(trace, found, response_items.texts(output))
         whole = {**answer, **request.shown, "output": [*found.call, *output], "breakeven": extension}
         trace.end("complete", 200)
         await reply.send(orjson.dumps(whole), _headers(trace, extension))
@@ -139,12 +132,20 @@ class Responses:
             trace.end("error", error.status, error.code, relay.tokens())
             await reply.write(relay.failure(error))
             return
-        except asyncio.CancelledError:
-            trace.end("cancelled", CLIENT_CLOSED, tokens=relay.tokens())
+        except asyncio.CancelledError as stop:
+            if cancelled(trace, stop, relay.tokens()):
+                await reply.write(relay.failure(SHUTTING_DOWN))
             raise
         trace.leave_engine(relay.tokens())
-        await reply.write(relay.finish(self._completions.extension(trace, found.retrieval)))
+        await reply.write(relay.finish(self._extension(trace, found, relay.texts)))
         trace.end("complete", 200)
+
+    def _extension(self, trace: Trace, found: _Found, texts: Sequence[str]) -> dict[str, Any]:
+        if found.retrieval is None:
+            return self._completions.extension(trace, None)
+        cited = citations.check(texts, prompt.annotations(found.passages))
+        trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
+        return self._completions.extension(trace, found.retrieval, cited)
 
     async def _abstain(
         self, trace: Trace, served: Served, request: ResponseRequest, found: _Found, reply: Reply

@@ -79,10 +79,15 @@ class Retrieval(Section):
     top_k: int = Field(4, ge=1, le=50, description="Passages given to the model at most.")
     max_top_k: int = Field(50, ge=1, description="Largest top_k a request may ask for.")
     min_score: float = Field(
-        0.35, ge=-1, le=1, description="Lowest cosine similarity of a passage; if none reaches it, the answer abstains."
+        0.35,
+        ge=-1,
+        le=1,
+        description="Lowest cosine similarity of a passage; if none reaches it, the answer abstains. A request's own, "
+        "then the served model's, then the knowledge base's calibrated one (`breakeven calibrate`) come before it.",
     )
     instructions: str = Field(
-        "Answer the question using only the passages below. Be brief and keep names and numbers exactly as written.",
+        "Answer the question using only the passages below. Be brief and keep names and numbers exactly as written. "
+        "After each statement cite the passage it comes from by its number, like [1].",
         description="Put between the system prompt and the passages.",
     )
     threads: int = Field(2, ge=1, description="Threads the embedder uses.")
@@ -134,7 +139,8 @@ class ServedModel(Section):
     knowledge: Name | None = Field(None, description="Knowledge base to answer from.")
     system_prompt: str | None = Field(None, description="System prompt, put before the client's own.")
     top_k: int | None = Field(None, ge=1, le=50, description="Overrides retrieval.top_k.")
-    min_score: float | None = Field(None, ge=-1, le=1, description="Overrides retrieval.min_score.")
+    min_score: float | None = Field(None, ge=-1, le=1, description="Overrides a calibration and retrieval.min_score.")
+    instructions: str | None = Field(None, description="Overrides retrieval.instructions.")
     abstain_message: str = Field(
         "I could not find anything about that in the documents I have.",
         description="The answer when no passage clears min_score.",

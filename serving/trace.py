@@ -31,7 +31,11 @@ class Trace:
     stream: bool = False
     passages: int = 0
     best_score: float | None = None
+    min_score: float | None = None
+    min_score_from: str | None = None
     retrieved_share: float = 0.0
+    cited: int = 0
+    unmatched_citations: int = 0
     tokens: Tokens = Tokens()
     share: Share = Share()
     times: Times = field(default_factory=lambda: Times(received=time.monotonic()))
@@ -97,6 +101,8 @@ class Trace:
             times=times,
             share=self.share,
             simulated=self.simulated,
+            cited=self.cited,
+            unmatched_citations=self.unmatched_citations,
         )
         for sink in self.sinks:
             sink.record(record)

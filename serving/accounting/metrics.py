@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from serving.accounting.cost import GpuPrice, Prices, hosted_usd, request_cost, seconds_usd
 from serving.accounting.meter import Bill
 from serving.accounting.record import Outcome, RequestRecord
+from serving.accounting.refusal_metrics import RefusalMetrics
 
 # A timestamp series beside every counter doubles the scrape and nobody queries it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left this one untyped
@@ -98,6 +99,7 @@ class MetricsSink:
         info = Gauge("breakeven_price_info", "The price in force", ["id", "source", "as_of", "basis"], registry=new)
         gpu = prices.gpu
         info.labels(gpu.id, gpu.source, gpu.as_of, gpu.basis).set(float(gpu.usd_per_hour))
+        self._refusal = RefusalMetrics(new, prices.gpu, models)
         for model in models:
             self._prepare(model)
 
@@ -118,8 +120,10 @@ class MetricsSink:
         cost = request_cost(record.share, self._prices.gpu)
         self._cost.labels(model, "allocation").inc(float(cost.allocation_usd))
         self._cost.labels(model, "usage").inc(float(cost.usage_usd))
-        for price in self._prices.hosted:
+        # Embedded texts are no chat tokens: what a hosted chat model charges says nothing about them.
+        for price in self._prices.hosted if record.endpoint != "embeddings" else ():
             self._hosted.labels(model, price.id).inc(float(hosted_usd(tokens, price)))
+        self._refusal.record(record)
         self._total.labels(model).observe(times.ended - times.received)
         if times.first_token is not None:
             self._ttft.labels(model).observe(times.first_token - times.received)

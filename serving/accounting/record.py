@@ -66,6 +66,9 @@ class RequestRecord:
     times: Times
     share: Share
     simulated: bool
+    # Numbers in the answer's text: of passages supplied, and of none.
+    cited: int = 0
+    unmatched_citations: int = 0
 
 
 class Sink(Protocol):

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response
 
 from serving.errors import BadRequest, BodyTooLarge
@@ -40,6 +41,8 @@ async def create_file(request: Request) -> Response:
         form = await MultiPartParser(request.headers, _bounded(request, limit), max_files=1, max_fields=8).parse()
     except (MultiPartException, KeyError) as error:
         raise BadRequest(f"the form cannot be read: {error}; send it as `client.files.create` does") from None
+    except ClientDisconnect:
+        raise BadRequest("the client left before its upload was whole") from None
     try:
         file = form.get("file")
         if not isinstance(file, UploadFile):

@@ -1,7 +1,7 @@
 """Searches vector stores for a caller: several stores and several questions at once, merged by score."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,17 +32,20 @@ class Search:
         self._bases, self._attachments, self._knowledge, self._clock = bases, attachments, knowledge, clock
 
     async def find(
-        self, caller: Caller, wish: FileSearch, questions: Sequence[str], top_k: int, min_score: float
+        self, caller: Caller, wish: FileSearch, questions: Sequence[str], top_k: int, least: Callable[[str], float]
     ) -> tuple[list[Base], Retrieval]:
         """The best passages for any of the questions in any of the stores, one of each text.
+
+        `least` gives the minimum score for a knowledge base.
 
         Raises NotFound for a store that is not the caller's, BadRequest for a bad filter or an expired store.
         """
         bases = [await self._bases.usable(caller, id, self._clock()) for id in wish.store_ids]
+        minima = [(base, least(base.knowledge)) for base in bases]
         found = await asyncio.gather(
             *(
-                self._one(caller, base, question, top_k, min_score, wish.filter)
-                for base in bases
+                self._one(caller, base, question, top_k, minimum, wish.filter)
+                for base, minimum in minima
                 for question in questions
             )
         )
@@ -57,7 +60,8 @@ class Search:
         threshold = file_search.ranking(fields.get("ranking_options"), "ranking_options")
         top_k = file_search.results(fields.get("max_num_results"), limits) or min(DEFAULT_RESULTS, limits.max_top_k)
         wish = FileSearch((id,), filter=file_search.attribute_filter(fields.get("filters")))
-        _, found = await self.find(caller, wish, questions, top_k, -1.0 if threshold is None else threshold)
+        least = -1.0 if threshold is None else threshold
+        _, found = await self.find(caller, wish, questions, top_k, lambda _: least)
         data = await self.results(caller, wish.store_ids, found.passages)
         return {
             "object": "vector_store.search_results.page",
@@ -115,7 +119,7 @@ def merged(found: Sequence[Retrieval], top_k: int) -> Retrieval:
     )
 
 
-def cited(annotations: Sequence[Wire]) -> list[Wire]:
+def as_files(annotations: Sequence[Wire]) -> list[Wire]:
     """Citations of documents as citations of files, where the document is an attached file."""
     return [
         {**each, "file_citation": each["file_citation"] | _names(each["file_citation"]["file_id"])}

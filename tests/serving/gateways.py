@@ -64,6 +64,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
                 await asyncio.sleep(0.005)
             await gateway.knowledge.ingest(LOCAL_OPERATOR, "books", "gauges.md", DOCUMENT, frozenset({"everyone"}))
+            gateway.documents_in.set()
             yield Running(url, gateway)
         finally:
             server.should_exit = True

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from retrieval.calibrator import Calibrator
 from retrieval.chunking import Chunker
 from retrieval.hashing import HashingEmbedder
 from retrieval.pipeline import Retriever
 from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BadRequest, NotFound
-from serving.knowledge import Knowledge
+from serving.knowledge import Knowledge, Threads
 from serving.openai import Limits
 from serving.sections import Retrieval
 from serving.stores.bases import DAY_S
@@ -70,7 +71,9 @@ async def shop_in(home: Path) -> AsyncIterator[Shop]:
     store = Store(home / "chroma", embedder.fingerprint, embedder.dimensions)
     retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
     with ThreadPoolExecutor(2) as executor:
-        knowledge = Knowledge(retriever, store, embedder, executor, executor, Retrieval.model_validate({}))
+        calibrator = Calibrator(home / "calibration", retriever, store, embedder)
+        threads, defaults = Threads(executor, executor), Retrieval.model_validate({})
+        knowledge = Knowledge(retriever, store, embedder, threads, defaults, calibrator)
         async with open_stores(home, knowledge, clock) as stores:
             yield Shop(stores, knowledge, clock)
     store.close()

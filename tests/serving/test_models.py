@@ -14,7 +14,7 @@ SAMPLE = ROOT / "examples" / "support" / "adapter"
 BASE = "smollm2-135m-instruct"
 MODELS = {
     "smollm2": {"base": BASE},
-    "support": {"adapter": "support", "top_k": 2},
+    "support": {"adapter": "support", "top_k": 2, "instructions": "Be brief."},
     "handbook": {"knowledge": "handbook", "min_score": -0.5},
     "missing": {"adapter": "nobody"},
 }
@@ -50,8 +50,9 @@ def test_another_base_leaves_out_what_belongs_to_the_first(registry: Registry) -
 def test_overrides_and_defaults(registry: Registry) -> None:
     catalogue = build_catalogue(SETTINGS, BASE, registry, 1)
     support, handbook = catalogue.resolve("support"), catalogue.resolve("handbook")
-    assert (support.top_k, support.min_score) == (2, 0.3)
+    assert (support.top_k, support.min_score) == (2, None)  # a calibration comes before the setting
     assert (handbook.top_k, handbook.min_score) == (7, -0.5)
+    assert (support.instructions, handbook.instructions) == ("Be brief.", SETTINGS.retrieval.instructions)
 
 
 def test_an_unknown_name_lists_the_known_ones(registry: Registry) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.citations import Cited
 from serving.errors import GatewayError, UpstreamFailed
 from serving.relay import Relay, tokens_of
 
@@ -85,20 +86,48 @@ def test_usage_on_every_chunk_is_not_mistaken_for_the_last() -> None:
 
 
 def test_citations_ride_on_the_last_delta_before_the_finish() -> None:
-    relay, out = run([STREAM], annotations=[{"type": "file_citation"}])
+    relay, out = run([STREAM], annotations=[cited(1)])
     events = parsed(out + relay.finish({}))
     before, finish = events[-3], events[-2]
-    assert before["choices"][0]["delta"] == {"content": "end", "annotations": [{"type": "file_citation"}]}
+    assert before["choices"][0]["delta"] == {"content": "end", "annotations": [cited(1)]}
     assert before["choices"][0]["finish_reason"] is None
     assert finish["choices"][0]["delta"] == {}
     assert finish["choices"][0]["finish_reason"] == "stop"
+
+
+def cited(number: int) -> dict[str, Any]:
+    return {"type": "file_citation", "file_citation": {"number": number}}
+
+
+@given(cuts=st.lists(st.integers(0, 400), max_size=8))
+def test_citations_are_read_from_the_text_of_each_choice(cuts: list[int]) -> None:
+    said = delta("As [") + delta("1", 1) + delta("2") + delta("] says, not [") + delta("7") + delta("].", finish="stop")
+    stream = said + delta("[", 1) + delta("]", 1, "stop") + event([], usage=USAGE) + DONE
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    relay, out = run([stream[a:b] for a, b in pairwise(edges)], annotations=[cited(1), cited(2)])
+    events = parsed(out + relay.finish({}))
+    assert text_of(events) == "As [2] says, not [7]."  # never altered
+    assert text_of(events, 1) == "1[]"
+    assert relay.cited() == Cited((2,), (7,))
+    carried = {
+        choice["index"]: [each["file_citation"] for each in choice["delta"]["annotations"]]
+        for each in events[:-1]
+        for choice in each["choices"]
+        if "annotations" in choice["delta"]
+    }
+    assert carried == {0: [{"number": 2, "cited": True}, {"number": 1}], 1: [{"number": 1}, {"number": 2}]}
+
+
+def test_without_passages_the_text_is_not_read() -> None:
+    relay, _ = run([delta("[1]") + STREAM])
+    assert relay.cited() == Cited()
 
 
 def test_every_choice_finishes_once_and_only_the_last_carries_the_cost() -> None:
     stream = (
         delta("a", 0) + delta("b", 1) + delta("A", 0, "stop") + delta("B", 1, "length") + event([], usage=USAGE) + DONE
     )
-    relay, out = run([stream], annotations=[{"n": 1}])
+    relay, out = run([stream], annotations=[cited(1)])
     events = parsed(out + relay.finish({"cost": 2}))
     finishes = [each for each in events[:-1] if each["choices"] and each["choices"][0].get("finish_reason")]
     assert [each["choices"][0]["index"] for each in finishes] == [0, 1]

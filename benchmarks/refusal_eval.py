@@ -1,0 +1,169 @@
+"""How well the gate tells questions that the documents answer from others: `python -m benchmarks.refusal_eval`.
+
+Ingests a set in SQuAD's layout through our own pipeline and takes the best score of each question, which is what the
+gateway compares with the minimum score. Covered are questions that a paragraph answers; against them stand the
+questions of other sets and, from the same set, two harder kinds: questions on articles that the search may not see,
+and those made to look answerable.
+"""
+
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.origin import Origin
+from benchmarks.question_sets import QuestionSet, QuestionSetError, read_questions, read_squad
+from retrieval.chunking import Chunker
+from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
+from retrieval.pipeline import Retriever, Scope
+from retrieval.separation import Interval, Point, auroc, curve
+from retrieval.store import EVERYONE, Store
+
+DEFAULT_MINIMUM = 0.35  # retrieval.min_score
+PRECISION = 0.9
+OTHER_ARTICLES, LOOKALIKES = "questions on other articles", "questions that look answerable"
+_SCOPE = Scope("evaluation", EVERYONE)
+_KNOWLEDGE = "set"
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Covered questions against one kind of others. `at_default`: what the default minimum score does; `at_precision`:
+    the lowest minimum at which 90 % of the answered ones are covered, both kinds being weighted as sampled."""
+
+    against: str
+    covered: int
+    uncovered: int
+    auroc: Interval
+    at_default: Point
+    at_precision: Point | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """`passages` of the ingested paragraphs."""
+
+    corpus: str
+    paragraphs: int
+    passages: int
+    embedder: str
+    sample: int
+    seed: int
+    contrasts: tuple[Contrast, ...]
+    origin: Origin
+
+
+def contrast(against: str, covered: Sequence[float], uncovered: Sequence[float]) -> Contrast:
+    """From best scores."""
+    points = list(curve(covered, uncovered))
+    answered = sum(score >= DEFAULT_MINIMUM for score in covered)
+    slips = sum(score >= DEFAULT_MINIMUM for score in uncovered)
+    at_default = Point(
+        DEFAULT_MINIMUM,
+        round(answered / max(1, answered + slips), 4),
+        round(answered / len(covered), 4),
+        round(1 - slips / len(uncovered), 4),
+    )
+    precise = next((point for point in points if point.precision >= PRECISION), None)
+    return Contrast(against, len(covered), len(uncovered), auroc(covered, uncovered), at_default, precise)
+
+
+def evaluate(
+    corpus: QuestionSet, against: Mapping[str, Sequence[str]], embedder: Embedder, progress: Progress, sample: int
+) -> tuple[int, list[Contrast]]:
+    """Passages, and a contrast for each kind; at most `sample` questions of a kind, drawn with seed 0."""
+    chance = random.Random(0)  # noqa: S311  # repeatable is the point; no secrets
+    articles = sorted({paragraph.article for paragraph in corpus.paragraphs})
+    seen = set(chance.sample(articles, (len(articles) + 1) // 2))
+    covered = _sampled(chance, list(corpus.answered), sample)
+    inside, outside = ([text for text in covered if (corpus.answered[text] in seen) == half] for half in (True, False))
+    others = {name: _sampled(chance, list(texts), sample) for name, texts in against.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder), embedder.fingerprint, embedder.dimensions)
+        try:
+            retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
+            for one in progress.track(corpus.paragraphs, description="ingesting"):
+                half = {"half": "seen" if one.article in seen else "unseen"}
+                retriever.ingest(_SCOPE, _KNOWLEDGE, one.source, one.markdown.encode(), attributes=half)
+
+            def scores(kind: str, texts: Sequence[str], filter: Mapping[str, Any] | None = None) -> list[float]:
+                asked = progress.track(texts, description=kind)
+                found = [retriever.search(_SCOPE, _KNOWLEDGE, text, 1, -1.0, filter).best_score for text in asked]
+                return [-1.0 if score is None else score for score in found]
+
+            best = scores("covered", covered)
+            contrasts = [contrast(name, best, scores(name, texts)) for name, texts in others.items()]
+            if inside and outside:
+                only = {"half": "seen"}
+                known, unknown = scores("half seen", inside, only), scores("half unseen", outside, only)
+                contrasts.append(contrast(OTHER_ARTICLES, known, unknown))
+            if alike := _sampled(chance, list(corpus.unanswered), sample):
+                contrasts.append(contrast(LOOKALIKES, best, scores(LOOKALIKES, alike)))
+            return store.count(), contrasts
+        finally:
+            store.close()
+
+
+def main(
+    corpus: Annotated[Path, typer.Argument(help="A set in SQuAD's JSON layout.")],
+    against: Annotated[list[str], typer.Option(help="name=FILE: questions it does not answer (.json, .csv).")],
+    sample: Annotated[int, typer.Option(help="Questions of each kind at most.")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+) -> None:
+    """Measure how well covered and uncovered questions are told apart."""
+    named = dict(one.partition("=")[::2] for one in against)
+    if "" in named.values():
+        raise QuestionSetError("--against takes name=FILE, such as banking77=test.csv")
+    command = f"python -m benchmarks.refusal_eval {corpus.name}"
+    command += "".join(f" --against {name}={Path(file).name}" for name, file in named.items())
+    origin = Origin.here(f"{command} --sample {sample}")
+    questions = {name: read_questions(Path(file)) for name, file in named.items()}
+    found = read_squad(corpus)
+    embedder = SentenceTransformerEmbedder(packaged_minilm())
+    with Progress(console=Console(stderr=True)) as progress:
+        passages, contrasts = evaluate(found, questions, embedder, progress, sample)
+    result = Evaluation(
+        corpus.name, len(found.paragraphs), passages, embedder.name, sample, 0, tuple(contrasts), origin
+    )
+    Console().print(_table(result))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+
+
+def _sampled(chance: random.Random, texts: Sequence[str], most: int) -> list[str]:
+    return chance.sample(texts, min(most, len(texts)))
+
+
+def _table(found: Evaluation) -> Table:
+    title = f"{found.corpus}: {found.paragraphs} paragraphs, {found.passages} passages, {found.embedder}"
+    table = Table("covered against", "questions", "AUROC (95 %)", f"at {DEFAULT_MINIMUM}", "precision .9", title=title)
+    for one in found.contrasts:
+        interval = f"{one.auroc.value:.4f} ({one.auroc.low:.4f} to {one.auroc.high:.4f})"
+        counts = f"{one.covered} / {one.uncovered}"
+        table.add_row(one.against, counts, interval, _point(one.at_default), _point(one.at_precision))
+    return table
+
+
+def _point(point: Point | None) -> str:
+    if point is None:
+        return "never"
+    return f">= {point.min_score:.3f}: answers {point.answered:.0%}, refuses {point.refused:.0%}"
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except BenchmarkError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False)
+        sys.exit(1)
