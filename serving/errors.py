@@ -148,6 +148,18 @@ class InternalError(GatewayError):
     """A fault of ours; the log has the details under the request id."""
 
 
+class NotOffered(GatewayError):
+    """A part of OpenAI's API that this gateway does not have; the message says why."""
+
+    status = 501
+    kind = "invalid_request_error"
+    code = "not_implemented"
+
+    def headers(self) -> dict[str, str]:
+        """Tells OpenAI's client that asking again will not help, which it would do for any other 5xx."""
+        return {"x-should-retry": "false"}
+
+
 class UpstreamFailed(GatewayError):
     """The engine answered with a fault, or broke off in the middle of an answer."""
 

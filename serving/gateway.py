@@ -39,7 +39,9 @@ from serving.engine.weights import EMBEDDED_MODEL
 from serving.knowledge import Knowledge, Threads
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.openai import Limits
+from serving.responses import Responses
 from serving.sections import Settings
+from serving.stores.service import Stores, open_stores
 
 LEDGER_TICK_S = 1.0
 _SEARCHES = 16  # at a time
@@ -56,6 +58,8 @@ class Gateway:
     knowledge: Knowledge
     retriever: Retriever
     completions: Completions
+    responses: Responses
+    stores: Stores
     keys: KeyStore
     metrics: MetricsSink
     limits: Limits
@@ -105,7 +109,9 @@ async def open_gateway(
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         limits = _limits(settings)
         sinks = (metrics, ledger, LogSink(prices))
-        runtime = Runtime(catalogue, engine, knowledge, meter, prices, sinks, limits)
+        stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
+        runtime = Runtime(catalogue, engine, knowledge, stores, meter, prices, sinks, limits)
+        completions = Completions(runtime)
         yield Gateway(
             settings=settings,
             catalogue=catalogue,
@@ -114,7 +120,9 @@ async def open_gateway(
             documents_in=asyncio.Event(),
             knowledge=knowledge,
             retriever=retriever,
-            completions=Completions(runtime),
+            completions=completions,
+            responses=Responses(runtime, completions),
+            stores=stores,
             keys=keys,
             metrics=metrics,
             limits=limits,

@@ -18,6 +18,7 @@ from retrieval.calibrator import Calibrator, Step, outdated
 from retrieval.catalogue import DocumentInfo
 from retrieval.embedder import Embedder
 from retrieval.errors import RetrievalError
+from retrieval.filters import Scalar
 from retrieval.pipeline import Ingested, Retrieval, Retriever, Scope
 from retrieval.store import Store
 from serving import openai
@@ -69,6 +70,16 @@ class Knowledge:
         """The model name that the embeddings endpoint answers to."""
         return self._embedder.name
 
+    @property
+    def longest(self) -> int:
+        """The longest text that can be embedded, in tokens."""
+        return self._embedder.max_tokens
+
+    @property
+    def passage_bytes(self) -> int:
+        """What the vector of one passage takes."""
+        return self._embedder.dimensions * np.dtype(np.float32).itemsize
+
     def healthy(self) -> bool:
         """True if the store answers."""
         return self._store.healthy()
@@ -82,13 +93,32 @@ class Knowledge:
         return await self._run(lambda: self._store.documents(caller.tenant, knowledge))
 
     async def ingest(
-        self, caller: Caller, knowledge: str, source: str, data: bytes, groups: frozenset[str]
+        self,
+        caller: Caller,
+        knowledge: str,
+        source: str,
+        data: bytes,
+        groups: frozenset[str],
+        attributes: Mapping[str, Scalar] | None = None,
+        chunk: tuple[int, int] | None = None,
     ) -> Ingested:
-        """Add or replace one document. Raises Unprocessable if it cannot be read."""
+        """Add or replace one document, cut as usual or by `chunk` (tokens of a passage, of the overlap).
+
+        Raises Unprocessable if it cannot be read.
+        """
+        retriever = self._retriever if chunk is None else self._retriever.cutting(*chunk)
         return await self._run(
-            lambda: self._retriever.ingest(_scope(caller), knowledge, source, data, groups),
+            lambda: retriever.ingest(_scope(caller), knowledge, source, data, groups, attributes),
             self._ingestion,  # of its own: while a bomb is parsed, questions are answered
         )
+
+    async def drop(self, caller: Caller, knowledge: str) -> None:
+        """Remove a knowledge base with all its documents. Raises NotFound."""
+        await self._run(lambda: self._store.drop_knowledge(caller.tenant, knowledge))
+
+    async def text(self, source: str, data: bytes) -> str:
+        """What would be read of a document. Raises Unprocessable."""
+        return await self._run(lambda: self._retriever.text(source, data), self._ingestion)
 
     async def remove(self, caller: Caller, knowledge: str, source: str) -> None:
         """Remove one document. Raises NotFound."""

@@ -95,7 +95,7 @@ def parse_completion(body: bytes, endpoint: Endpoint, limits: Limits) -> Complet
         check_messages(fields.get("messages"))
     elif not isinstance(fields.get("prompt"), str | list):
         raise BadRequest("`prompt` must be a string or a list", param="prompt")
-    _check_costly(fields, limits)
+    check_costly(fields, limits)
     stream = _flag(fields, "stream")
     options = fields.get("stream_options")
     if options is not None and not isinstance(options, dict):
@@ -140,7 +140,8 @@ def encode(fields: Mapping[str, Any]) -> bytes:
         raise BadRequest(f"the body cannot be passed on: {error}", code="invalid_json") from None
 
 
-def _check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
+def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
+    """Refuse fields that can hurt other requests, and values over the limits. Raises BadRequest."""
     for name, why in REFUSED.items():
         if fields.get(name) not in (None, False):
             raise BadRequest(f"`{name}` is not accepted: {why}", param=name, code="unsupported_parameter")

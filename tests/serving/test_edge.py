@@ -149,15 +149,20 @@ async def test_not_ready_until_the_documents_are_in(stack: Running) -> None:
 async def test_a_stream_that_the_gateways_end_cuts_says_so(tmp_path: Path) -> None:
     slow = {"simulated_itl_s": 0.5, "simulated_tokens": 100}
     body = {"model": "plain", "messages": ASK, "stream": True}
-    async with aiohttp.ClientSession() as http:
-        async with running(settings_for(tmp_path, engine=slow)) as stack:
-            response = await http.post(f"{stack.url}/v1/chat/completions", json=body)
-            rest = await response.content.readany()
+    received: list[bytes] = []
+
+    async def read(response: aiohttp.ClientResponse) -> None:
         with suppress(aiohttp.ClientPayloadError):  # the connection ends without the end of the body, as it must
             while piece := await response.content.readany():
-                rest += piece
-    assert b"shutting_down" in rest
-    assert b"[DONE]" not in rest
+                received.append(piece)
+
+    async with aiohttp.ClientSession() as http:
+        async with running(settings_for(tmp_path, engine=slow)) as stack:
+            reading = asyncio.ensure_future(read(await http.post(f"{stack.url}/v1/chat/completions", json=body)))
+            await asyncio.sleep(0.7)
+        await reading
+    assert b"shutting_down" in b"".join(received)
+    assert b"[DONE]" not in b"".join(received)
 
 
 async def test_not_ready_while_the_engine_is_down(stack: Running) -> None:
