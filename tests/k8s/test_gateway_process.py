@@ -187,7 +187,7 @@ async def test_the_pod_starts_serves_and_ends(node: Node, engine: tuple[FakeVllm
         assert (await client.get(f"{url}/models")).status == 401
         client.headers["authorization"] = f"Bearer {key}"
         listed = await (await client.get(f"{url}/models")).json()
-        assert {model["id"] for model in listed["data"]} == {"base", "handbook"}
+        assert {model["id"] for model in listed["data"]} == {"base", "handbook", "all-MiniLM-L6-v2"}
 
         fake.up = False
         await until(node, gateway["readinessProbe"], False)
