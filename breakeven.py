@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import sqlite3
 import sys
 import threading
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +25,7 @@ from benchmarks.workload import questions, synthetic
 from retrieval.calibration import read_questions
 from retrieval.errors import RetrievalError
 from serving import keys
-from serving.access import RemoteError, open_documents
+from serving.access import RemoteError, gateway_url, open_documents
 from serving.accounting.cost import GpuPrice, Prices
 from serving.app import bind, check_bind, create_app, run
 from serving.auth import EVERYONE, KeyRefused, KeyStore
@@ -71,20 +73,24 @@ async def _serve(settings: Settings) -> None:
     address = listener.getsockname()
     host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104  # compared, not bound
     url = f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
-    stages = Stages(console)
+    stages, app = Stages(console), create_app()
     try:
-        async with open_gateway(settings, _prices_for(settings), url, stages) as gateway:
+        async with AsyncExitStack() as stack:
 
             async def prepare() -> None:
+                opened = open_gateway(settings, _prices_for(settings), url, stages)
+                gateway = app.state.gateway = await stack.enter_async_context(opened)
                 failures = await asyncio.to_thread(fill_knowledge, settings, gateway.retriever, stages)
+                gateway.documents_in.set()
                 await gateway.engine_started
                 stages.stop()
                 for line in (*failures, *gateway.catalogue.left_out):
-                    console.print(f"note: {line}")
-                shown = welcome(url, gateway.catalogue.names, simulated=gateway.engine.simulated)
-                output.print(shown, markup=False)
+                    console.print(f"note: {line}", markup=False)
+                simulated, keyed = gateway.engine.simulated, gateway.keys.any()
+                output.print(welcome(url, gateway.catalogue.names, simulated=simulated, keyed=keyed), markup=False)
 
-            await run(create_app(gateway), listener, settings.server, prepare)
+            # Probes are answered from the first second, everything else when it is there.
+            await run(app, listener, settings.server, prepare)
     finally:
         stages.stop()
         listener.close()
@@ -219,7 +225,7 @@ def adapters(config: Config = None) -> None:
 @app.command()
 def bench(
     model: Annotated[str, typer.Option(help="Served model.")],
-    url: Annotated[str, typer.Option(help="OpenAI base URL.")] = "http://127.0.0.1:8000/v1",
+    url: Annotated[str | None, typer.Option(help="OpenAI base URL; default: the running gateway's.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Closed loop: requests at a time.")] = None,
     rate: Annotated[float | None, typer.Option(help="Open loop: requests per second, Poisson.")] = None,
     duration: Annotated[float | None, typer.Option(help="Seconds to run.")] = None,
@@ -233,10 +239,11 @@ def bench(
     slo_e2e: Annotated[float | None, typer.Option(help="Objective: seconds to the end.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of prompts and arrivals.")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSONL file for the raw timings.")] = None,
+    config: Config = None,
 ) -> None:
     """Drive an OpenAI endpoint; print throughput, latency percentiles and cost per query."""
     plan = LoadPlan(
-        url,
+        url or gateway_url(load_settings(config)),
         model,
         questions(prompts) if prompts else synthetic(prompt_tokens, seed),
         concurrency=concurrency,
@@ -270,6 +277,11 @@ def main() -> None:
         app()
     except _USER_ERRORS as error:
         console.print(f"error: {error}", markup=False, style="red")
+        sys.exit(1)
+    except (OSError, sqlite3.Error) as error:
+        console.print(
+            f"error: {error}; check that BREAKEVEN_HOME can be written and is whole", markup=False, style="red"
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

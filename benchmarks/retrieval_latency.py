@@ -46,7 +46,7 @@ _ASKING: Mapping[str, tuple[Mode, frozenset[str], Mapping[str, Any] | None]] = {
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Of one size. `resident_mib`: what the process holds more than before the store was filled. `load_average` is of
-    the minute before: above the number of cores, others used the machine too."""
+    the last minute of asking: above the number of cores, others used the machine too."""
 
     passages: int
     questions: int
@@ -85,7 +85,7 @@ class _MadeUp:
 
 def measure(passages: int, embedder: Embedder, command: str) -> Timing:
     """Fills a temporary store with this many passages and asks it questions, one at a time."""
-    origin, load = Origin.here(command), os.getloadavg()[0]
+    origin = Origin.here(command)
     made_up, before, started = _MadeUp(embedder.dimensions), _resident_mib(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder), embedder.fingerprint, embedder.dimensions)
@@ -99,7 +99,7 @@ def measure(passages: int, embedder: Embedder, command: str) -> Timing:
             retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
             questions = [made_up.text(_PER_QUESTION) for _ in range(_QUESTIONS)]
             found = dict(_ask(retriever, questions))
-            held = _resident_mib() - before
+            held, load = _resident_mib() - before, os.getloadavg()[0]
         finally:
             store.close()
     return Timing(passages, _QUESTIONS, embedder.name, round(per_s, 1), round(held, 1), round(load, 2), found, origin)

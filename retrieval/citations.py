@@ -39,10 +39,18 @@ def mark(text: str, annotations: Sequence[Mapping[str, Any]]) -> list[Mapping[st
     return [*marked, *(each for each in annotations if each["file_citation"]["number"] not in cited)]
 
 
-def _numbers(text: str) -> set[int]:
+def places(text: str) -> list[tuple[int, int]]:
+    """(where in the text its mark ends, number) of every citation, in order."""
     if "[" not in text:
-        return set()
-    return {int(digits) for group in _CITATION.findall(_CODE.sub("", text)) for digits in re.findall(r"\d+", group)}
+        return []
+    prose = _CODE.sub(lambda code: " " * len(code[0]), text)
+    return [
+        (found.end(), int(digits)) for found in _CITATION.finditer(prose) for digits in re.findall(r"\d+", found[1])
+    ]
+
+
+def _numbers(text: str) -> set[int]:
+    return {number for _, number in places(text)}
 
 
 def _marked(annotation: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,7 +3,8 @@
 Each score is stretched from its least possible value (-1, 0) to the best of its kind for this question. So the order
 does not depend on how many candidates were looked at, which min-max, z-scores and ranks do. Method and weight are those
 of Bruch et al., "An Analysis of Fusion Functions for Hybrid Retrieval" (2022), where they were the most robust across
-domains; we did not tune them, we only checked them (benchmarks/results/retrieval).
+domains. We compared them with other rules and weights on SciFact and Cranfield before keeping them (results in
+benchmarks/results/retrieval).
 """
 
 from collections.abc import Mapping

@@ -4,11 +4,12 @@ Synchronous and thread-safe: the caller chooses the threads. Embedding runs outs
 are answered while documents come in.
 """
 
+import copy
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from retrieval.selection import Limits, expand, select
 from retrieval.store import EVERYONE, Status, Store
 
 MAX_TOP_K = 100
+_MOST_OVERLAP = 0.49  # the chunker's own bound is one half, which it does not reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,16 @@ class Retriever:
     def with_policy(self, policy: Policy) -> "Retriever":
         """Over the same documents, searching another way."""
         return Retriever(self._store, self._embedder, self._chunker, policy, self._sandbox)
+
+    def cutting(self, max_tokens: int, overlap: int) -> Self:
+        """Over the same documents, cutting new ones into passages of at most `max_tokens`, `overlap` of them shared."""
+        other = copy.copy(self)
+        other._chunker = Chunker(self._embedder.tokenizer, max_tokens, min(overlap / max_tokens, _MOST_OVERLAP))
+        return other
+
+    def text(self, source: str, data: bytes) -> str:
+        """What would be read of a document. Raises UnreadableDocument."""
+        return load(source, data, self._sandbox).text
 
     def ingest(
         self,

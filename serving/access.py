@@ -33,6 +33,18 @@ class RemoteError(Exception):
         self.status = status
 
 
+# The gateway is on this machine: a proxy for the world outside must not be asked for it.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def gateway_url(settings: Settings) -> str:
+    """OpenAI base URL of the gateway that runs on this state; the default address if none does."""
+    owner = OwnerLock(settings.home / "store.lock").owner()
+    if owner is not None and owner.url.startswith("http"):
+        return f"{owner.url}/v1"
+    return f"http://{settings.server.host}:{settings.server.port}/v1"
+
+
 class Documents(Protocol):
     """The documents of one tenant."""
 
@@ -179,7 +191,7 @@ class _Remote:
             f"{self._url}/v1/breakeven/knowledge/{path}", body, self._headers, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            with _DIRECT.open(request, timeout=_TIMEOUT_S) as response:
                 yield response
         except urllib.error.HTTPError as error:
             if error.code in (Unprocessable.status, BodyTooLarge.status):

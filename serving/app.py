@@ -20,7 +20,7 @@ from starlette.responses import Response
 from serving.auth import KeyStore
 from serving.errors import BadRequest, GatewayError, InternalError, from_status
 from serving.gateway import Gateway
-from serving.routes import calibration, inference, management, operations
+from serving.routes import calibration, files, inference, management, operations, responses, vector_stores
 from serving.routes.edge import error_response
 from serving.sections import Server as ServerSettings
 from serving.settings import SettingsError
@@ -33,8 +33,8 @@ def create_app(gateway: Gateway | None = None) -> FastAPI:
     # No interactive pages: they load their scripts from other hosts.
     app = FastAPI(title="Breakeven", version="0.1.0", docs_url=None, redoc_url=None)
     app.state.gateway = gateway
-    for router in (inference.router, management.router, calibration.router, operations.router):
-        app.include_router(router)
+    for part in (inference, responses, files, vector_stores, management, calibration, operations):
+        app.include_router(part.router)
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -66,7 +66,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     message = f"{request.method} {request.url.path}: {error.detail}"
     if error.status_code == 404:
         message += "; the API is under /v1, see /openapi.json"
-    return error_response(from_status(error.status_code, message))
+    answer = error_response(from_status(error.status_code, message))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
@@ -132,6 +134,8 @@ async def run(
         lifespan="off",
         timeout_graceful_shutdown=round(server.shutdown_s),
     )
+    # It repeats, with a traceback, what our own handler has logged or what a cancelled request is not worth.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     http = _Server(config)
 
     def end() -> None:

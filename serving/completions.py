@@ -6,41 +6,34 @@ the request leaves exactly one record.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 
 from retrieval import citations, prompt
 from retrieval.pipeline import Retrieval
-from serving import openai
+from serving import file_search, openai
 from serving.accounting.cost import Prices, cost_object
 from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, Sink, Tokens
 from serving.auth import Caller
 from serving.engine.protocol import Engine, EngineResponse
-from serving.errors import BadRequest, GatewayError, InternalError, UpstreamFailed, from_engine
+from serving.errors import BadRequest, GatewayError, UpstreamFailed, from_engine
+from serving.evidence import Evidence
+from serving.file_search import FileSearch
 from serving.knowledge import Knowledge
 from serving.models import Catalogue, Served
 from serving.openai import CompletionRequest, Endpoint
+from serving.outcome import SHUTTING_DOWN, cancelled, recorded
 from serving.relay import Relay, tokens_of
-from serving.trace import CLIENT_CLOSED, Trace
+from serving.reply import Reply
+from serving.stores.search import as_files
+from serving.stores.service import Stores
+from serving.trace import Trace
 
 COST_HEADER = "x-breakeven-cost-usd"
-
-
-class Reply(Protocol):
-    """Where an answer goes. Either `send` once, or `start` and then `write` until done."""
-
-    async def send(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """A whole JSON answer with status 200."""
-
-    async def start(self, headers: Mapping[str, str]) -> None:
-        """Open an event stream with status 200."""
-
-    async def write(self, data: bytes) -> None:
-        """Some bytes of the stream; waits while the client reads slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +43,7 @@ class Runtime:
     catalogue: Catalogue
     engine: Engine
     knowledge: Knowledge
+    stores: Stores
     meter: Meter
     prices: Prices
     sinks: Sequence[Sink]
@@ -61,6 +55,7 @@ class Completions:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self.evidence = Evidence(runtime.knowledge, runtime.stores.search)
 
     def trace(self, caller: Caller, endpoint: str) -> Trace:
         """A trace for a request that has just arrived."""
@@ -69,23 +64,16 @@ class Completions:
 
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
-        try:
+        with recorded(trace):
             request = openai.parse_completion(body, endpoint, self._runtime.limits)
+            tool, fields = file_search.take(request.fields, self._runtime.limits)
+            request = replace(request, fields=fields)
             served = self._resolve(trace, request)
-            retrieval = await self._retrieve(trace, served, request)
+            retrieval = await self._retrieve(trace, served, request, tool)
             if retrieval is not None and not retrieval.passages:
                 await self._abstain(trace, served, request, retrieval, reply)
                 return
             await self._generate(trace, request, self._compose(trace, served, request, retrieval), retrieval, reply)
-        except GatewayError as error:
-            trace.end("error", error.status, error.code)
-            raise
-        except asyncio.CancelledError:
-            trace.end("cancelled", CLIENT_CLOSED)
-            raise
-        except Exception:
-            trace.end("error", InternalError.status)
-            raise
 
     def _resolve(self, trace: Trace, request: CompletionRequest) -> Served:
         served = self._runtime.catalogue.resolve(request.model)
@@ -101,26 +89,15 @@ class Completions:
             )
         return served
 
-    async def _retrieve(self, trace: Trace, served: Served, request: CompletionRequest) -> Retrieval | None:
-        if trace.knowledge is None:
+    async def _retrieve(
+        self, trace: Trace, served: Served, request: CompletionRequest, tool: FileSearch | None
+    ) -> Retrieval | None:
+        if trace.knowledge is None and tool is None:
             return None
-        wish = request.extension
+        if request.endpoint == "completions":
+            raise BadRequest("`file_search` needs messages: use POST /v1/chat/completions", param="tools")
         question = prompt.query_of(request.fields["messages"])
-        if not question.strip():
-            raise BadRequest("there is no user message to search the documents for", param="messages")
-        knowledge = self._runtime.knowledge
-        minimum = knowledge.minimum(trace.caller, trace.knowledge, wish.min_score, served.min_score)
-        trace.min_score, trace.min_score_from = minimum.score, minimum.source
-        retrieval = await knowledge.find(
-            trace.caller,
-            trace.knowledge,
-            question,
-            wish.top_k if wish.top_k is not None else served.top_k,
-            minimum.score,
-            wish.filter,
-        )
-        trace.searched(retrieval.embed_seconds, retrieval.search_seconds, len(retrieval.passages), retrieval.best_score)
-        return retrieval
+        return await self.evidence.find(trace, served, question, request.extension, tool)
 
     def _compose(
         self, trace: Trace, served: Served, request: CompletionRequest, retrieval: Retrieval | None
@@ -152,7 +129,7 @@ class Completions:
         reply: Reply,
     ) -> None:
         trace.enter_engine()
-        async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], orjson.dumps(fields)) as response:
+        async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], openai.encode(fields)) as response:
             if response.status != 200:
                 raise from_engine(response.status, await _read(response.chunks()))
             if request.stream:
@@ -170,13 +147,13 @@ class Completions:
         trace.leave_engine(tokens_of(answer.get("usage")))
         cited = None
         if retrieval is not None:
-            supplied = prompt.annotations(retrieval.passages)
+            supplied = as_files(prompt.annotations(retrieval.passages))
             texts = [choice["message"].get("content") or "" for choice in answer["choices"]]
             cited = citations.check(texts, supplied)
             trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
             for choice, text in zip(answer["choices"], texts, strict=True):
                 choice["message"]["annotations"] = citations.mark(text, supplied)
-        await self._send(trace, answer, self._extension(trace, retrieval, cited), reply)
+        await self._send(trace, answer, self.extension(trace, retrieval, cited), reply)
 
     async def _stream(
         self,
@@ -186,7 +163,7 @@ class Completions:
         retrieval: Retrieval | None,
         reply: Reply,
     ) -> None:
-        supplied = prompt.annotations(retrieval.passages) if retrieval is not None else ()
+        supplied = as_files(prompt.annotations(retrieval.passages)) if retrieval is not None else ()
         relay = Relay(keep_usage=request.wants_usage, annotations=supplied)
         await reply.start({"x-request-id": trace.id})
         try:
@@ -200,20 +177,21 @@ class Completions:
             trace.end("error", error.status, error.code, relay.tokens())
             await reply.write(error.event())
             return
-        except asyncio.CancelledError:
-            trace.end("cancelled", CLIENT_CLOSED, tokens=relay.tokens())
+        except asyncio.CancelledError as stop:
+            if cancelled(trace, stop, relay.tokens()):
+                await reply.write(SHUTTING_DOWN.event())
             raise
         trace.leave_engine(relay.tokens())
         cited = relay.cited()
         trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
-        await reply.write(relay.finish(self._extension(trace, retrieval, cited)))
+        await reply.write(relay.finish(self.extension(trace, retrieval, cited)))
         trace.end("complete", 200)
 
     async def _abstain(
         self, trace: Trace, served: Served, request: CompletionRequest, retrieval: Retrieval, reply: Reply
     ) -> None:
         answer = openai.chat_completion(served.engine_model, served.settings.abstain_message, request.n)
-        extension = {"abstained": True, **self._extension(trace, retrieval)}
+        extension = {"abstained": True, **self.extension(trace, retrieval)}
         if not request.stream:
             await self._send(trace, answer, extension, reply, "abstained")
             return
@@ -234,9 +212,10 @@ class Completions:
         trace.end(outcome, 200)
         await reply.send(orjson.dumps({**answer, "breakeven": extension}), headers)
 
-    def _extension(
+    def extension(
         self, trace: Trace, retrieval: Retrieval | None, cited: citations.Cited | None = None
     ) -> dict[str, Any]:
+        """The `breakeven` object of an answer."""
         simulated = self._runtime.engine.simulated
         extension: dict[str, Any] = {
             "request_id": trace.id,

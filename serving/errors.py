@@ -31,6 +31,7 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.request_id: str | None = None
         if code is not None:
             self.code = code
 
@@ -49,9 +50,10 @@ class GatewayError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Response headers that belong to the error (Retry-After, WWW-Authenticate)."""
-        if self.retry_after_s is None:
-            return {}
-        return {"retry-after": str(max(1, round(self.retry_after_s)))}
+        found = {} if self.request_id is None else {"x-request-id": self.request_id}
+        if self.retry_after_s is not None:
+            found["retry-after"] = str(max(1, round(self.retry_after_s)))
+        return found
 
     def event(self) -> bytes:
         """The error as a server-sent event, for a stream whose status line has already gone out."""
@@ -80,7 +82,7 @@ class Unauthenticated(GatewayError):
 
     def headers(self) -> dict[str, str]:
         """Adds the challenge that HTTP asks of a 401."""
-        return {"www-authenticate": "Bearer"}
+        return {**super().headers(), "www-authenticate": "Bearer"}
 
 
 class Forbidden(GatewayError):
@@ -144,6 +146,18 @@ class Overloaded(GatewayError):
 
 class InternalError(GatewayError):
     """A fault of ours; the log has the details under the request id."""
+
+
+class NotOffered(GatewayError):
+    """A part of OpenAI's API that this gateway does not have; the message says why."""
+
+    status = 501
+    kind = "invalid_request_error"
+    code = "not_implemented"
+
+    def headers(self) -> dict[str, str]:
+        """Tells OpenAI's client that asking again will not help, which it would do for any other 5xx."""
+        return {"x-should-retry": "false"}
 
 
 class UpstreamFailed(GatewayError):

@@ -39,7 +39,9 @@ from serving.engine.weights import EMBEDDED_MODEL
 from serving.knowledge import Knowledge, Threads
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.openai import Limits
+from serving.responses import Responses
 from serving.sections import Settings
+from serving.stores.service import Stores, open_stores
 
 LEDGER_TICK_S = 1.0
 _SEARCHES = 16  # at a time
@@ -56,15 +58,23 @@ class Gateway:
     knowledge: Knowledge
     retriever: Retriever
     completions: Completions
+    responses: Responses
+    stores: Stores
     keys: KeyStore
     metrics: MetricsSink
     limits: Limits
     # Done once the engine has answered for the first time; fails with EngineFailed.
     engine_started: "asyncio.Task[None]"
+    # Set once the configured documents are in: until then a question might abstain that has an answer.
+    documents_in: asyncio.Event
 
     def readiness(self) -> dict[str, bool]:
         """What must be true before requests should come."""
-        return {"engine": self.engine.ready, "store": self.knowledge.healthy()}
+        return {
+            "engine": self.engine.ready,
+            "store": self.knowledge.healthy(),
+            "documents": self.documents_in.is_set(),
+        }
 
 
 @asynccontextmanager
@@ -84,6 +94,7 @@ async def open_gateway(
         stack.callback(keys.close)
         device = detect()
         prices = prices_for(device)
+        meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
         registry = install_adapters(settings)
         base = settings.engine.model or ("simulated" if settings.engine.kind == "simulated" else device.default_model)
         catalogue = build_catalogue(settings, base_name(base), registry, int(time.time()))
@@ -93,21 +104,25 @@ async def open_gateway(
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
         retriever, knowledge = await _open_knowledge(stack, settings, progress, embedder)
-        meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
         metrics = MetricsSink(prices, catalogue.names)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         limits = _limits(settings)
         sinks = (metrics, ledger, LogSink(prices))
-        runtime = Runtime(catalogue, engine, knowledge, meter, prices, sinks, limits)
+        stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
+        runtime = Runtime(catalogue, engine, knowledge, stores, meter, prices, sinks, limits)
+        completions = Completions(runtime)
         yield Gateway(
             settings=settings,
             catalogue=catalogue,
             engine=engine,
             engine_started=engine_started,
+            documents_in=asyncio.Event(),
             knowledge=knowledge,
             retriever=retriever,
-            completions=Completions(runtime),
+            completions=completions,
+            responses=Responses(runtime, completions),
+            stores=stores,
             keys=keys,
             metrics=metrics,
             limits=limits,

@@ -6,9 +6,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import orjson
 
 from retrieval import prompt
 from retrieval.calibration import MAX_DRIFT, LabelledQuestion
@@ -16,16 +18,19 @@ from retrieval.calibrator import Calibrator, Step, outdated
 from retrieval.catalogue import DocumentInfo
 from retrieval.embedder import Embedder
 from retrieval.errors import RetrievalError
+from retrieval.filters import Scalar
 from retrieval.pipeline import Ingested, Retrieval, Retriever, Scope
 from retrieval.store import Store
 from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
 from serving.errors import GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
+from serving.reply import Reply
 from serving.sections import Retrieval as RetrievalSettings
-from serving.trace import Trace
+from serving.trace import CLIENT_CLOSED, Trace
 
 T = TypeVar("T")
+_TEXTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,16 @@ class Knowledge:
         """The model name that the embeddings endpoint answers to."""
         return self._embedder.name
 
+    @property
+    def longest(self) -> int:
+        """The longest text that can be embedded, in tokens."""
+        return self._embedder.max_tokens
+
+    @property
+    def passage_bytes(self) -> int:
+        """What the vector of one passage takes."""
+        return self._embedder.dimensions * np.dtype(np.float32).itemsize
+
     def healthy(self) -> bool:
         """True if the store answers."""
         return self._store.healthy()
@@ -78,13 +93,32 @@ class Knowledge:
         return await self._run(lambda: self._store.documents(caller.tenant, knowledge))
 
     async def ingest(
-        self, caller: Caller, knowledge: str, source: str, data: bytes, groups: frozenset[str]
+        self,
+        caller: Caller,
+        knowledge: str,
+        source: str,
+        data: bytes,
+        groups: frozenset[str],
+        attributes: Mapping[str, Scalar] | None = None,
+        chunk: tuple[int, int] | None = None,
     ) -> Ingested:
-        """Add or replace one document. Raises Unprocessable if it cannot be read."""
+        """Add or replace one document, cut as usual or by `chunk` (tokens of a passage, of the overlap).
+
+        Raises Unprocessable if it cannot be read.
+        """
+        retriever = self._retriever if chunk is None else self._retriever.cutting(*chunk)
         return await self._run(
-            lambda: self._retriever.ingest(_scope(caller), knowledge, source, data, groups),
+            lambda: retriever.ingest(_scope(caller), knowledge, source, data, groups, attributes),
             self._ingestion,  # of its own: while a bomb is parsed, questions are answered
         )
+
+    async def drop(self, caller: Caller, knowledge: str) -> None:
+        """Remove a knowledge base with all its documents. Raises NotFound."""
+        await self._run(lambda: self._store.drop_knowledge(caller.tenant, knowledge))
+
+    async def text(self, source: str, data: bytes) -> str:
+        """What would be read of a document. Raises Unprocessable."""
+        return await self._run(lambda: self._retriever.text(source, data), self._ingestion)
 
     async def remove(self, caller: Caller, knowledge: str, source: str) -> None:
         """Remove one document. Raises NotFound."""
@@ -145,19 +179,23 @@ class Knowledge:
         found = await self.find(caller, knowledge, fields["query"], top_k, min_score, wish.filter)
         return {"object": "list", "best_score": found.best_score, "data": prompt.describe(found.passages)}
 
-    async def embed(self, trace: Trace, body: bytes) -> dict[str, Any]:
+    async def embed(self, trace: Trace, body: bytes, reply: Reply) -> None:
         """OpenAI's embeddings endpoint."""
         trace.model = trace.engine_model = self.embedding_model
         try:
             answer = await self._embed(trace, openai.parse_json(body))
         except GatewayError as error:
+            error.request_id = trace.id
             trace.end("error", error.status, error.code)
+            raise
+        except asyncio.CancelledError:
+            trace.end("cancelled", CLIENT_CLOSED)
             raise
         except BaseException:
             trace.end("error", InternalError.status)
             raise
         trace.end("complete", 200)
-        return answer
+        await reply.send(orjson.dumps(answer), {"x-request-id": trace.id})
 
     async def _embed(self, trace: Trace, fields: Mapping[str, Any]) -> dict[str, Any]:
         model = fields.get("model")
@@ -167,8 +205,13 @@ class Knowledge:
             )
         texts = openai.embeddings_input(fields, self.embedding_model, self._embedder.dimensions)
         started = time.perf_counter()
-        counts = await self._run(lambda: self._embedder.count_tokens(texts))
-        vectors = await self._run(lambda: self._embedder.encode(texts))
+        counts: list[int] = []
+        vectors: list[Any] = []
+        # A few at a time: questions get their turn in between, and a client that leaves stops the rest.
+        for at in range(0, len(texts), _TEXTS_AT_ONCE):
+            some = texts[at : at + _TEXTS_AT_ONCE]
+            counts += await self._run(partial(self._embedder.count_tokens, some))
+            vectors += list(await self._run(partial(self._embedder.encode, some)))
         trace.embedded(time.perf_counter() - started, Tokens(prompt=sum(counts)))
         return {
             "object": "list",

@@ -4,6 +4,7 @@ Narrow on purpose. Everything vLLM accepts is passed through untouched; we parse
 that can hurt other requests, and take out our own extension object `breakeven`.
 """
 
+import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -29,11 +30,13 @@ REFUSED: Mapping[str, str] = {
     "ec_transfer_params": "it is for the engine's own replicas",
     "vllm_xargs": "it is for the engine's own plugins",
     "priority": "the gateway decides the order",
-    "request_id": "send the header x-request-id instead",
+    "request_id": "the gateway numbers requests itself",
     "use_beam_search": "beam search multiplies the work of one request",
 }
 _TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "thinking"})
 _SCHEMA_FIELDS = ("structured_outputs", "response_format", "guided_json", "guided_regex", "guided_grammar")
+# What a name may be anywhere (sections.Name); also keeps what a client types out of logs and the ledger.
+_KNOWLEDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _EXTENSION_FIELDS = ("knowledge", "top_k", "min_score", "filter")
 
 
@@ -92,7 +95,7 @@ def parse_completion(body: bytes, endpoint: Endpoint, limits: Limits) -> Complet
         check_messages(fields.get("messages"))
     elif not isinstance(fields.get("prompt"), str | list):
         raise BadRequest("`prompt` must be a string or a list", param="prompt")
-    _check_costly(fields, limits)
+    check_costly(fields, limits)
     stream = _flag(fields, "stream")
     options = fields.get("stream_options")
     if options is not None and not isinstance(options, dict):
@@ -121,13 +124,24 @@ def _check_parts(parts: Sequence[Any], where: str) -> None:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in _TEXT_PARTS:
             raise BadRequest(
-                f"`{where}` has a part of type {kind!r}; this is a text model and takes only `text` parts",
+                f"`{where}` has a part of type {str(kind)[:50]!r}; this is a text model and takes only `text` parts",
                 param=where,
                 code="unsupported_content_part",
             )
+        if "text" in part and not isinstance(part["text"], str):
+            raise BadRequest(f"`{where}` has a part whose `text` is not a string", param=where)
 
 
-def _check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
+def encode(fields: Mapping[str, Any]) -> bytes:
+    """The JSON for the engine. Raises BadRequest for what can be read but is nested too deep to be written again."""
+    try:
+        return orjson.dumps(fields)
+    except TypeError as error:
+        raise BadRequest(f"the body cannot be passed on: {error}", code="invalid_json") from None
+
+
+def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
+    """Refuse fields that can hurt other requests, and values over the limits. Raises BadRequest."""
     for name, why in REFUSED.items():
         if fields.get(name) not in (None, False):
             raise BadRequest(f"`{name}` is not accepted: {why}", param=name, code="unsupported_parameter")
@@ -137,11 +151,24 @@ def _check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
         if not isinstance(fields.get(name), bool):
             _bounded(fields, name, 0, limits.max_logprobs)
     for name in _SCHEMA_FIELDS:
-        if (value := fields.get(name)) is not None and len(orjson.dumps(value)) > limits.max_schema_bytes:
-            raise BadRequest(f"`{name}` is larger than {limits.max_schema_bytes} bytes", param=name)
+        _check_schema(fields, name, limits)
+    if fields.get("tool_choice") not in (None, "auto", "none"):
+        _check_schema(fields, "tools", limits)  # a forced tool is a grammar too
+    if fields.get("echo") and fields.get("logprobs"):
+        raise BadRequest("`echo` with `logprobs` is not accepted: " + REFUSED["prompt_logprobs"], param="echo")
     prompt = fields.get("prompt")
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) and len(prompt) > limits.max_n:
         raise BadRequest(f"`prompt` may hold at most {limits.max_n} prompts", param="prompt")
+
+
+def _check_schema(fields: Mapping[str, Any], name: str, limits: Limits) -> None:
+    value = fields.get(name)
+    if value is None:
+        return
+    if name in ("structured_outputs", "response_format") and not isinstance(value, dict):
+        raise BadRequest(f"`{name}` must be an object", param=name)
+    if len(encode({name: value})) > limits.max_schema_bytes:
+        raise BadRequest(f"`{name}` is larger than {limits.max_schema_bytes} bytes", param=name)
 
 
 def _bounded(fields: Mapping[str, Any], name: str, low: int, high: int) -> None:
@@ -174,9 +201,11 @@ def parse_extension(value: Any, limits: Limits) -> Extension:
     score = value.get("min_score")
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not -1 <= score <= 1):
         raise BadRequest("`breakeven.min_score` must be a number from -1 to 1", param="breakeven.min_score")
-    for name, kind in (("knowledge", str), ("filter", dict)):
-        if value.get(name) is not None and not isinstance(value[name], kind):
-            raise BadRequest(f"`breakeven.{name}` must be a {kind.__name__}", param=f"breakeven.{name}")
+    knowledge, conditions = value.get("knowledge"), value.get("filter")
+    if knowledge is not None and not (isinstance(knowledge, str) and _KNOWLEDGE.fullmatch(knowledge)):
+        raise BadRequest("`breakeven.knowledge` must be the name of a knowledge base", param="breakeven.knowledge")
+    if conditions is not None and not isinstance(conditions, dict):
+        raise BadRequest("`breakeven.filter` must be an object", param="breakeven.filter")
     return Extension(**value)
 
 

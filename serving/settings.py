@@ -98,6 +98,8 @@ def _read_file(path: Path | None) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}; check BREAKEVEN_CONFIG or --config") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8 text; save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {error}") from None
     if tree is None:
@@ -120,7 +122,7 @@ def _from_variable(variable: str, value: str) -> Any:
 def _put(tree: dict[str, Any], path: Iterable[str], value: Any, shown: str) -> None:
     *parents, last = path
     for parent in parents:
-        below = tree.setdefault(parent, {})
+        below = tree[parent] = {} if tree.get(parent) is None else tree[parent]
         if not isinstance(below, dict):
             raise SettingsError(f"{shown}: {parent} is not a section")
         tree = below

@@ -14,23 +14,26 @@ _LINE_S = 10.0
 _WELCOME = """served models: {models}
 ready: {url}/v1
 
-curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' \\{bearer}
   -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "{question}"}}]}}'
 
 from openai import OpenAI
-client = OpenAI(base_url="{url}/v1", api_key="not-needed-on-loopback")
+client = OpenAI(base_url="{url}/v1", api_key="{key}")
 question = {{"role": "user", "content": "{question}"}}
 message = client.chat.completions.create(model="{model}", messages=[question]).choices[0].message
 print(message.content, message.annotations)
 """
 
 
-def welcome(url: str, models: Sequence[str], *, simulated: bool) -> str:
+def welcome(url: str, models: Sequence[str], *, simulated: bool, keyed: bool) -> str:
     """What a person can paste, once everything answers."""
     model = "support-handbook" if "support-handbook" in models else models[0]
     warning = "The engine is simulated: answers, timings and costs are not real.\n" if simulated else ""
     question = "How many weeks of parental leave do I get?"
-    return warning + _WELCOME.format(url=url, models=", ".join(models), model=model, question=question)
+    # Keys are stored hashed, so the reader has to put in his own.
+    key, bearer = ("bk-...", "\n  -H 'Authorization: Bearer bk-...' \\") if keyed else ("not-needed-on-loopback", "")
+    listed = ", ".join(models)
+    return warning + _WELCOME.format(url=url, models=listed, model=model, question=question, key=key, bearer=bearer)
 
 
 def follow_calibration(steps: Iterable[Mapping[str, Any]], console: Console) -> str:

@@ -120,7 +120,8 @@ class MetricsSink:
         cost = request_cost(record.share, self._prices.gpu)
         self._cost.labels(model, "allocation").inc(float(cost.allocation_usd))
         self._cost.labels(model, "usage").inc(float(cost.usage_usd))
-        for price in self._prices.hosted:
+        # Embedded texts are no chat tokens: what a hosted chat model charges says nothing about them.
+        for price in self._prices.hosted if record.endpoint != "embeddings" else ():
             self._hosted.labels(model, price.id).inc(float(hosted_usd(tokens, price)))
         self._refusal.record(record)
         self._total.labels(model).observe(times.ended - times.received)

@@ -7,6 +7,7 @@ restart with back-off; adapters are part of the command line, so they are there 
 
 import asyncio
 import ctypes
+import logging
 import os
 import secrets
 import signal
@@ -21,6 +22,8 @@ from serving.engine.protocol import EngineFailed, EngineResponse, LoraModule, Pr
 from serving.engine.vllm import VllmClient
 from serving.sections import Engine as EngineSettings
 from serving.settings import child_environment
+
+logger = logging.getLogger("breakeven.engine")
 
 _POLL_S = 0.5
 # Health checks in a row without any answer, each as long as engine.connect_timeout_s, until it counts as hung.
@@ -59,7 +62,9 @@ def server_command(
         command += ["--quantization", settings.quantization]
     if loras:
         rank = max(settings.max_lora_rank, *(lora.rank for lora in loras))
-        command += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(min(len(loras), 8))]
+        # One slot more than adapters: vLLM's CPU operations read "no adapter" as the last slot, so it must stay empty,
+        # or a base request beside an adapter's gets that adapter's weights (and leaves them in the prefix cache).
+        command += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(len(loras) + 1)]
         command += ["--lora-modules", *(f"{lora.name}={lora.path}" for lora in loras)]
     if model == GPU_MODEL:
         command += GPU_MODEL_ARGS
@@ -125,9 +130,13 @@ class VllmChild:
         client = self._client or VllmClient(self._settings, "http://127.0.0.1:9", None)
         return client.post(path, body)
 
+    def command(self, port: int) -> list[str]:
+        """What is started; it must answer /health on `port`."""
+        return server_command(self._settings, self._model, self.base_model, self._loras, port)
+
     async def _spawn(self) -> None:
         port, key = _free_port(), secrets.token_urlsafe(32)
-        command = server_command(self._settings, self._model, self.base_model, self._loras, port)
+        command = self.command(port)
         environment = {
             "VLLM_API_KEY": key,
             "VLLM_CACHE_ROOT": str(self._cache.resolve() / "vllm"),
@@ -173,24 +182,27 @@ class VllmChild:
         while True:
             started = time.monotonic()
             await self._until_broken()
+            logger.warning("the engine has stopped; requests get 503 until it is back")
             await self._end()
             # A process that ran for a while was fine: the next crash starts the back-off anew.
             failures = 0 if time.monotonic() - started > _BACKOFF_S[-1] else failures + 1
             await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
             self.restarts += 1
-            await self._spawn()
-            with suppress(EngineFailed):
-                await self._until_ready(lambda _: None)
+            try:
+                await self._spawn()
+                await self._until_ready(lambda stage: logger.info("engine restart: %s", stage))
+                logger.warning("the engine is back")
+            except (EngineFailed, OSError) as error:
+                logger.error("the engine could not be restarted, the next try follows: %s", error)
 
     async def _until_broken(self) -> None:
-        assert self._client is not None
-        assert self._process is not None
+        process, client = self._process, self._client
         silent = 0
-        while self._process.returncode is None and silent < _SILENT_AFTER and self._client.ready:
+        while process and client and process.returncode is None and silent < _SILENT_AFTER and client.ready:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), timeout=_POLL_S)
+                await asyncio.wait_for(process.wait(), timeout=_POLL_S)
                 return
-            health = await self._client.health()
+            health = await client.health()
             if health == "dead":
                 return
             silent = silent + 1 if health == "silent" else 0

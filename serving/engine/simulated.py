@@ -13,11 +13,13 @@ from typing import Any
 
 import orjson
 
+from serving.engine import simulated_responses
 from serving.engine.protocol import EngineResponse, Progress
 from serving.errors import EngineUnavailable
 from serving.sections import Engine as EngineSettings
 
 SIMULATED_MODEL = "simulated"
+RESPONSES_PATH = "/v1/responses"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,26 @@ class SimulatedEngine:
         if not self.ready:
             raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=5)
         request = orjson.loads(body)
+        if path == RESPONSES_PATH:
+            request = {"max_tokens": request.get("max_output_tokens"), **request}
         words = _prompt_words(request)
         self.running += 1
         try:
             if len(words) > self._max_model_len:
                 yield _Answer(400, _once(_too_long(self._max_model_len, len(words))))
+            elif request.get("stream") and path == RESPONSES_PATH:
+                yield _Answer(200, self._response_events(request, words))
             elif request.get("stream"):
                 yield _Answer(200, self._stream(request, words, path.endswith("chat/completions")))
             else:
                 await asyncio.sleep(
                     self._settings.simulated_ttft_s + self._settings.simulated_itl_s * self._tokens(request)
                 )
-                yield _Answer(200, _once(self._whole(request, words, path.endswith("chat/completions"))))
+                if path == RESPONSES_PATH:
+                    tokens = self._answer(request, words)
+                    yield _Answer(200, _once(simulated_responses.whole(request, tokens, len(words))))
+                else:
+                    yield _Answer(200, _once(self._whole(request, words, path.endswith("chat/completions"))))
         finally:
             self.running -= 1
 
@@ -110,6 +120,15 @@ class SimulatedEngine:
             yield _event(head, [], usage=_usage(len(words), len(tokens) * n))
         yield b"data: [DONE]\n\n"
 
+    async def _response_events(self, request: Mapping[str, Any], words: list[str]) -> AsyncIterator[bytes]:
+        await asyncio.sleep(self._settings.simulated_ttft_s)
+        tokens = self._answer(request, words)
+        for number, event in enumerate(simulated_responses.events(request, tokens, len(words))):
+            if event["type"] == "response.output_text.delta":
+                await asyncio.sleep(self._settings.simulated_itl_s)
+            data = orjson.dumps({**event, "sequence_number": number})
+            yield b"event: " + event["type"].encode() + b"\ndata: " + data + b"\n\n"
+
 
 async def _once(value: Mapping[str, Any]) -> AsyncIterator[bytes]:
     yield orjson.dumps(value)
@@ -119,6 +138,8 @@ def _prompt_words(request: Mapping[str, Any]) -> list[str]:
     prompt = request.get("prompt")
     if isinstance(prompt, str):
         return prompt.split()
+    if "input" in request:
+        return simulated_responses.prompt_text(request).split()
     texts = (message.get("content") for message in request.get("messages") or [])
     return " ".join(text for text in texts if isinstance(text, str)).split()
 

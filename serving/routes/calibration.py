@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from retrieval.calibration import LabelledQuestion, parse_questions
 from retrieval.errors import RetrievalError
-from serving.completions import Reply
 from serving.errors import BadRequest, GatewayError, from_retrieval
 from serving.openai import parse_json
+from serving.reply import Reply
 from serving.routes.edge import Answer, caller_of, gateway_of, json_response, operator_of, read_body
 
 router = APIRouter(prefix="/v1/breakeven", tags=["Breakeven"])

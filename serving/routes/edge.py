@@ -4,29 +4,47 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serving.auth import Caller
-from serving.completions import Reply
-from serving.errors import BodyTooLarge, GatewayError
+from serving.auth import LOCAL_OPERATOR, Caller
+from serving.errors import BadRequest, BodyTooLarge, EngineUnavailable, Forbidden, GatewayError
 from serving.gateway import Gateway
+from serving.reply import CLIENT_LEFT, Reply
 
 JSON = "application/json"
 
 
 def gateway_of(request: Request) -> Gateway:
-    """The gateway this application serves."""
-    gateway: Gateway = request.app.state.gateway
+    """The gateway this application serves. Raises EngineUnavailable while it is being assembled."""
+    gateway: Gateway | None = request.app.state.gateway
+    if gateway is None:
+        raise EngineUnavailable("the gateway is starting; try again shortly", retry_after_s=5)
     return gateway
 
 
 def caller_of(request: Request) -> Caller:
-    """The authenticated caller. Raises Unauthenticated."""
-    return gateway_of(request).keys.authenticate(request.headers.get("authorization"))
+    """The authenticated caller. Raises Unauthenticated, or Forbidden for a web page that uses a visitor's browser."""
+    caller = gateway_of(request).keys.authenticate(request.headers.get("authorization"))
+    if caller is LOCAL_OPERATOR:
+        for header in ("host", "origin"):
+            _refuse_strangers(header, request.headers.get(header))
+    return caller
+
+
+def _refuse_strangers(header: str, value: str | None) -> None:
+    # Without keys whoever reaches loopback is the operator. A page from elsewhere reaches it too, through the browser
+    # of somebody on this machine, but its own name is then in the request.
+    name = urlsplit(value if value and "://" in value else f"//{value}").hostname if value else None
+    if value is not None and name not in ("localhost", "127.0.0.1", "::1"):
+        raise Forbidden(
+            f"the {header} {value[:100]!r} is not this machine; to serve others, create a key: `breakeven keys create`"
+        )
 
 
 def operator_of(request: Request) -> Caller:
@@ -42,11 +60,14 @@ async def read_body(request: Request, limit: int) -> bytes:
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge(f"the body has {declared} bytes, the limit is {limit}")
     pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > limit:
-            raise BodyTooLarge(f"the body is over the limit of {limit} bytes")
-        pieces.append(piece)
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > limit:
+                raise BodyTooLarge(f"the body is over the limit of {limit} bytes")
+            pieces.append(piece)
+    except ClientDisconnect:
+        raise BadRequest("the client left before its request was whole") from None
     return b"".join(pieces)
 
 
@@ -80,11 +101,12 @@ class Answer(Response):
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            gone.cancel()
             if not work.done():
-                work.cancel()
+                # Whoever is cancelled should know why: a client that left is not a gateway that is stopping.
+                work.cancel(CLIENT_LEFT if gone.done() else None)
                 with suppress(asyncio.CancelledError):
                     await work
+            gone.cancel()
         if not work.cancelled():
             work.result()
             await reply.close()

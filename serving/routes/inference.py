@@ -74,4 +74,4 @@ async def embeddings(request: Request) -> Response:
     caller = caller_of(request)
     body = await read_body(request, gateway.settings.server.max_body_bytes)
     trace = gateway.completions.trace(caller, "embeddings")
-    return json_response(await gateway.knowledge.embed(trace, body), headers={"x-request-id": trace.id})
+    return Answer(partial(gateway.knowledge.embed, trace, body))

@@ -36,6 +36,7 @@ async def put_document(
     """Add or replace one document: the body is the file, `source` its name, `group` who may read it."""
     gateway = gateway_of(request)
     caller = operator_of(request)
+    _check_source(source)
     data = await read_body(request, gateway.settings.server.max_document_bytes)
     ingested = await gateway.knowledge.ingest(caller, knowledge, source, data, frozenset(group))
     return json_response(asdict(ingested))
@@ -57,6 +58,13 @@ async def search(request: Request, knowledge: str) -> Response:
     if not isinstance(fields.get("query"), str) or not fields["query"].strip():
         raise BadRequest("`query` must be a non-empty string", param="query")
     return json_response(await gateway.knowledge.search(caller, knowledge, fields, gateway.limits))
+
+
+def _check_source(source: str) -> None:
+    # Clients may save a cited document under its name: none may lead out of a folder.
+    parts = source.split("/")
+    if not source.isprintable() or any(part in ("", ".", "..") for part in parts) or len(source) > 1024:
+        raise BadRequest(f"{source[:100]!r} is not a relative path of plain names", param="source")
 
 
 def _plain(document: dict[str, object]) -> dict[str, object]:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from benchmarks.beir import JudgedSetError, load
 from benchmarks.retrieval_eval import STAGES, latencies, run
+from benchmarks.retrieval_latency import measure
 from retrieval.hashing import HashingEmbedder
 
 CORPUS = [
@@ -95,3 +96,11 @@ def test_latencies_are_percentiles_by_stage() -> None:
         "dense": {"p50": 2.0, "p99": 2.0},
         "total": {"p50": 52.0, "p99": 101.0},
     }
+
+
+def test_timing_covers_every_way_of_asking() -> None:
+    timing = measure(60, HashingEmbedder(), "as in the test")
+    assert timing.passages == 60
+    assert set(timing.latency_ms) == {"hybrid", "dense", "lexical", "hybrid, 1 % visible", "hybrid, filter on 10 %"}
+    assert all(stages["total"]["p50"] > 0 for stages in timing.latency_ms.values())
+    assert timing.origin.command == "as in the test"

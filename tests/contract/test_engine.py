@@ -15,6 +15,7 @@ from serving.sections import Engine as EngineSettings
 from tests.conftest import Stack
 
 CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
 ASK: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Count from one to five."}],
     "max_tokens": 6,
@@ -116,3 +117,37 @@ async def test_a_stopped_engine_is_unavailable(engine: Engine) -> None:
     await engine.stop()
     with pytest.raises(EngineUnavailable):
         await post(engine, **ASK)
+
+
+async def test_a_response(engine: Engine) -> None:
+    status, body = await post(
+        engine, RESPONSES, input="Count.", instructions="Be brief.", max_output_tokens=6, store=False
+    )
+    answer = orjson.loads(body)
+    assert (status, answer["object"], answer["instructions"]) == (200, "response", "Be brief.")
+    assert answer["status"] in ("completed", "incomplete")
+    assert [item["type"] for item in answer["output"]] == ["message"]
+    assert answer["output"][0]["content"][0]["type"] == "output_text"
+    assert answer["usage"]["input_tokens"] > 0
+    assert 0 < answer["usage"]["output_tokens"] <= 6
+    assert "cached_tokens" in answer["usage"]["input_tokens_details"]
+
+
+async def test_a_streamed_response(engine: Engine) -> None:
+    _, body = await post(engine, RESPONSES, input="Count.", max_output_tokens=6, store=False, stream=True)
+    parts = [part.split(b"\ndata: ") for part in body.split(b"\n\n") if part]
+    found = [orjson.loads(data) for _, data in parts]
+    kinds = [each["type"] for each in found]
+    assert [name.removeprefix(b"event: ").decode() for name, _ in parts] == kinds
+    assert [each["sequence_number"] for each in found] == list(range(len(found)))
+    assert kinds[:4] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+    ]
+    assert kinds[-4:-1] == ["response.output_text.done", "response.content_part.done", "response.output_item.done"]
+    assert kinds[-1] in ("response.completed", "response.incomplete")
+    text = "".join(each["delta"] for each in found if each["type"] == "response.output_text.delta")
+    assert found[-1]["response"]["output"][0]["content"][0]["text"] == text == found[-4]["text"]
+    assert found[-1]["response"]["usage"]["output_tokens"] > 0

@@ -77,6 +77,37 @@ async def test_what_vllm_offers_is_passed_through(client: openai.AsyncOpenAI) ->
     assert called.choices[0].message.annotations
 
 
+async def test_an_adapter_does_not_leak_into_the_base_model(client: openai.AsyncOpenAI) -> None:
+    async def first_token(question: str, salt: str) -> dict[str, float]:
+        messages: Any = [{"role": "user", "content": question}]
+        answer = await client.chat.completions.create(
+            model="smollm2",
+            messages=messages,
+            temperature=0,
+            max_tokens=1,
+            logprobs=True,
+            top_logprobs=5,
+            extra_body={"cache_salt": salt},  # each is computed anew
+        )
+        found = answer.choices[0].logprobs
+        assert found is not None
+        return {token.token: token.logprob for token in (found.content or [])[0].top_logprobs}
+
+    questions = ("hi", "Who are you?", "What is the parental leave of a small company?")
+    alone = [await first_token(question, "alone") for question in questions]
+    messages: Any = [{"role": "user", "content": "Tell me about the moon in detail."}]
+    request = client.chat.completions.create(
+        model="support", messages=messages, max_tokens=300, extra_body={"ignore_eos": True}
+    )
+    beside = asyncio.ensure_future(request)
+    await asyncio.sleep(1)
+    mixed = [await first_token(question, "mixed") for question in questions]
+    assert not beside.done()
+    await beside
+    for expected, found in zip(alone, mixed, strict=True):
+        assert found == pytest.approx(expected, abs=0.05)
+
+
 async def test_langchain_works_with_the_endpoint(stack: Stack) -> None:
     chat = ChatOpenAI(model="support", base_url=f"{stack.url}/v1", api_key=lambda: "none", max_completion_tokens=8)
     assert (await chat.ainvoke("Hello")).content

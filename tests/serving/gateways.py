@@ -13,6 +13,7 @@ import uvicorn
 from retrieval.hashing import HashingEmbedder
 from serving.accounting.cost import ApiPrice, GpuPrice, Prices
 from serving.app import bind, create_app
+from serving.auth import LOCAL_OPERATOR
 from serving.gateway import Gateway, open_gateway
 from serving.sections import Settings
 
@@ -62,8 +63,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         try:
             while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
                 await asyncio.sleep(0.005)
-            from_local = gateway.keys.authenticate(None)
-            await gateway.knowledge.ingest(from_local, "books", "gauges.md", DOCUMENT, frozenset({"everyone"}))
+            await gateway.knowledge.ingest(LOCAL_OPERATOR, "books", "gauges.md", DOCUMENT, frozenset({"everyone"}))
+            gateway.documents_in.set()
             yield Running(url, gateway)
         finally:
             server.should_exit = True

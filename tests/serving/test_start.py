@@ -1,6 +1,8 @@
 """Starting: what is refused before anything slow happens, and the command line of the engine."""
 
+import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,8 +12,8 @@ import pytest
 
 from serving.app import bind, check_bind
 from serving.auth import KeyStore
-from serving.engine.child import server_command
-from serving.engine.device import GPU_MODEL
+from serving.engine.child import VllmChild, server_command
+from serving.engine.device import GPU_MODEL, Device
 from serving.engine.protocol import LoraModule
 from serving.engine.weights import WeightsError, sha256_of
 from serving.sections import Engine, Server
@@ -57,7 +59,7 @@ def test_the_engines_command_line() -> None:
         "--tensor-parallel-size 2",
         "--max-model-len 4096",
         "--quantization fp8",
-        "--enable-lora --max-lora-rank 64 --max-loras 2",
+        "--enable-lora --max-lora-rank 64 --max-loras 3",
         "--lora-modules a@1=/adapters/a b@2=/adapters/b",
     ):
         assert part in command
@@ -115,3 +117,43 @@ def test_mistakes_are_one_line_and_no_traceback(
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+_HEALTHY = """
+import http.server, sys
+class Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Healthy).serve_forever()
+"""
+
+
+class _FlakyChild(VllmChild):
+    """Its first and third processes are well, the second ends at once."""
+
+    def __init__(self, home: Path) -> None:
+        cpu = Device("cpu", "test", 1)
+        super().__init__(Engine.model_validate({}), model="m", base_model="m", device=cpu, loras=(), home=home)
+        self._spawned = 0
+
+    def command(self, port: int) -> list[str]:
+        self._spawned += 1
+        return [sys.executable, "-c", "raise SystemExit(3)" if self._spawned == 2 else _HEALTHY, str(port)]
+
+
+async def test_a_restart_that_fails_is_tried_again(tmp_path: Path) -> None:
+    engine = _FlakyChild(tmp_path)
+    await engine.start(lambda _: None)
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGKILL)
+    for _ in range(400):
+        if engine.restarts >= 2 and engine.ready:
+            break
+        await asyncio.sleep(0.05)
+    assert engine.ready
+    assert engine.restarts == 2
+    await engine.stop()
+    assert engine.pid is None

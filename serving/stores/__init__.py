@@ -1,0 +1,5 @@
+"""OpenAI's files and vector stores over our knowledge bases: catalogue in SQLite, bytes on disk, passages in the store.
+
+A vector store is a knowledge base of the caller's tenant under an id. What was ingested by other means appears here
+too, and what is attached here is answered from like any other document.
+"""

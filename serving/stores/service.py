@@ -1,0 +1,80 @@
+"""Everything about files and vector stores that the gateway opens at start and closes at the end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from serving.auth import Caller
+from serving.knowledge import Knowledge
+from serving.stores.attachments import Attachments, Batches
+from serving.stores.bases import Bases
+from serving.stores.database import Database
+from serving.stores.files import Files, Upload
+from serving.stores.paging import Page, Wire
+from serving.stores.search import Search
+from serving.stores.vector_stores import Clock, VectorStores
+from serving.stores.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What routes and completions use."""
+
+    vector_stores: VectorStores
+    search: Search
+    _files: Files
+    _bases: Bases
+    _clock: Clock
+
+    async def upload(self, caller: Caller, upload: Upload, content: BinaryIO) -> Wire:
+        """Keep a file."""
+        return (await self._files.create(caller.tenant, upload, content, self._clock())).wire()
+
+    async def files(self, caller: Caller, page: Page, purpose: str | None) -> Wire:
+        """The tenant's files."""
+        return await self._files.page(caller.tenant, page, purpose, self._clock())
+
+    async def file(self, caller: Caller, id: str) -> Wire:
+        """One file. Raises NotFound."""
+        return (await self._files.find(caller.tenant, id, self._clock())).wire()
+
+    async def file_path(self, caller: Caller, id: str) -> Path:
+        """Where its bytes are. Raises NotFound."""
+        return self._files.path((await self._files.find(caller.tenant, id, self._clock())).id)
+
+    async def delete_file(self, caller: Caller, id: str) -> Wire:
+        """The file, and its passages in every vector store. Raises NotFound."""
+        file = await self._files.find(caller.tenant, id, self._clock())
+        await self.vector_stores.detach_everywhere(caller, file.id)
+        await self._files.delete(caller.tenant, file.id)
+        return {"id": file.id, "object": "file", "deleted": True}
+
+    async def sweep(self) -> None:
+        """Remove what has expired; until then it is only out of sight."""
+        for tenant, id in await self._files.expired(self._clock()):
+            await self.vector_stores.detach_everywhere(Caller(tenant, frozenset(), "operator", "expiry"), id)
+            await self._files.delete(tenant, id)
+        await self._bases.expire(self._clock())
+
+
+@asynccontextmanager
+async def open_stores(home: Path, knowledge: Knowledge, clock: Clock) -> AsyncIterator[Stores]:
+    """Opens the catalogue under `home` and ingests in the background until the end. `clock` gives Unix seconds."""
+    database = Database(home / "files.db")
+    try:
+        files, attachments, bases = Files(database, home / "files"), Attachments(database), Bases(database, knowledge)
+        await files.remove_orphans()
+        waiting = asyncio.Event()
+        vector_stores = VectorStores(bases, files, attachments, Batches(database), knowledge, clock, waiting.set)
+        stores = Stores(vector_stores, Search(bases, attachments, knowledge, clock), files, bases, clock)
+        worker = Worker(knowledge, files, attachments, waiting, stores.sweep)
+        worker.start()
+        try:
+            yield stores
+        finally:
+            await worker.stop()
+    finally:
+        database.close()

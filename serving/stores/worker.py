@@ -1,0 +1,105 @@
+"""Ingests attached files in the background, one at a time, tenants in turn, and sweeps away what has expired.
+
+What is to do is what the catalogue says is in progress: a gateway that was killed goes on where it was. One at a time,
+because questions share the embedder.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import PurePosixPath
+
+from retrieval.documents import SUPPORTED
+from serving.auth import Caller
+from serving.errors import GatewayError, NotFound, Unprocessable
+from serving.knowledge import Knowledge
+from serving.stores.attachments import Attachment, Attachments
+from serving.stores.files import Files
+
+logger = logging.getLogger("breakeven")
+SWEEP_S = 60.0
+_PAUSE_S = 5.0  # after a fault of ours, so that it does not fill the log
+
+
+class Worker:
+    """Runs between `start` and `stop`; `waiting` is set whenever there is something to do."""
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        files: Files,
+        attachments: Attachments,
+        waiting: asyncio.Event,
+        sweep: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._knowledge, self._files, self._attachments = knowledge, files, attachments
+        self._waiting, self._sweep = waiting, sweep
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Goes on with what an earlier run left."""
+        self._waiting.set()
+        self._tasks = [asyncio.create_task(self._ingest_all()), asyncio.create_task(self._sweep_often())]
+
+    async def stop(self) -> None:
+        """Ends now; a file in work is ingested again at the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _ingest_all(self) -> None:
+        turn = ""
+        while True:
+            await self._waiting.wait()
+            self._waiting.clear()
+            try:
+                while (found := await self._attachments.next_waiting(turn)) is not None:
+                    attachment, store = found
+                    turn = store["tenant"]
+                    owner = Caller(turn, frozenset(), "operator", "ingestion")
+                    await self._ingest(owner, store["knowledge"], attachment)
+            except Exception:
+                logger.exception("ingestion of attached files failed; trying again in %.0f s", _PAUSE_S)
+                await asyncio.sleep(_PAUSE_S)
+                self._waiting.set()
+
+    async def _ingest(self, owner: Caller, knowledge: str, found: Attachment) -> None:
+        error = None
+        terms = found.terms
+        cut = None if terms.chunking is None else (terms.chunking.size, terms.chunking.overlap)
+        try:
+            data = await self._files.read(found.file_id)
+            await self._knowledge.ingest(owner, knowledge, found.source, data, terms.groups, terms.attributes, cut)
+        except FileNotFoundError:
+            error = ("invalid_file", "the file was deleted before it could be read; upload it again")
+        except GatewayError as refused:
+            error = (_code(found, refused), refused.message)
+        if not await self._attachments.finish(found, error):
+            await self._withdraw(owner, knowledge, found)
+
+    async def _withdraw(self, owner: Caller, knowledge: str, found: Attachment) -> None:
+        # Removed or cancelled while we were at it. If it was attached anew, the next round puts it right.
+        now = await self._attachments.find(found.store_id, found.file_id)
+        if now is not None and now.status == "in_progress":
+            return
+        with suppress(NotFound):
+            await self._knowledge.remove(owner, knowledge, found.source)
+            empty = not await self._knowledge.documents(owner, knowledge)
+            if empty and not await self._attachments.has_store(found.store_id):
+                await self._knowledge.drop(owner, knowledge)
+
+    async def _sweep_often(self) -> None:
+        while True:
+            try:
+                await self._sweep()
+            except Exception:
+                logger.exception("expired files and vector stores could not be removed; trying again")
+            await asyncio.sleep(SWEEP_S)
+
+
+def _code(found: Attachment, error: GatewayError) -> str:
+    if not isinstance(error, Unprocessable):
+        return "server_error" if error.status >= 500 else "invalid_file"
+    supported = PurePosixPath(found.source).suffix.lower() in SUPPORTED
+    return "invalid_file" if supported else "unsupported_file"
