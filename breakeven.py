@@ -205,7 +205,9 @@ def train(
     # The command as anyone can repeat it: without this machine's paths.
     manifest = train_adapter(recipe, base, folder, command=f"breakeven train {recipe}", console=console)
     version = Registry(settings.home / "adapters").install(folder)
-    output.print(f"{version.engine_name} is in {folder} and installed; scores: {manifest.scores}", markup=False)
+    for score in manifest.scores:
+        output.print(f"{score.name}: {score.value:.2f} of {score.n} (95 %: {score.low:.2f} to {score.high:.2f})")
+    output.print(f"{version.engine_name} is in {folder} and installed", markup=False)
 
 
 @app.command()
