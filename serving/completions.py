@@ -5,8 +5,7 @@ prompt -> generate, streamed or whole -> record. The caller is authenticated bef
 the request leaves exactly one record.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,13 +19,13 @@ from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, Sink, Tokens
 from serving.auth import Caller
 from serving.engine.protocol import Engine, EngineResponse
-from serving.errors import BadRequest, GatewayError, UpstreamFailed, from_engine
+from serving.errors import BadRequest, from_engine
 from serving.evidence import Evidence
 from serving.file_search import FileSearch
 from serving.knowledge import Knowledge
 from serving.models import Catalogue, Served
 from serving.openai import CompletionRequest, Endpoint
-from serving.outcome import SHUTTING_DOWN, cancelled, recorded
+from serving.outcome import follow, read, read_answer, recorded
 from serving.relay import Relay, tokens_of
 from serving.reply import Reply
 from serving.stores.search import as_files
@@ -131,19 +130,14 @@ class Completions:
         trace.enter_engine()
         async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], openai.encode(fields)) as response:
             if response.status != 200:
-                raise from_engine(response.status, await _read(response.chunks()))
+                raise from_engine(response.status, await read(response))
             if request.stream:
                 await self._stream(trace, request, response, retrieval, reply)
             else:
                 await self._whole(trace, response, retrieval, reply)
 
     async def _whole(self, trace: Trace, response: EngineResponse, retrieval: Retrieval | None, reply: Reply) -> None:
-        body = await _read(response.chunks())
-        trace.saw_bytes()
-        try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            raise UpstreamFailed("the engine's answer was not whole; send the request again") from None
+        answer = await read_answer(trace, response)
         trace.leave_engine(tokens_of(answer.get("usage")))
         cited = None
         if retrieval is not None:
@@ -166,22 +160,8 @@ class Completions:
         supplied = as_files(prompt.annotations(retrieval.passages)) if retrieval is not None else ()
         relay = Relay(keep_usage=request.wants_usage, annotations=supplied)
         await reply.start({"x-request-id": trace.id})
-        try:
-            async for piece in response.chunks():
-                trace.saw_bytes()
-                if whole := relay.feed(piece):
-                    await reply.write(whole)
-            relay.check_complete()
-        except GatewayError as error:
-            # The status line is gone: the failure becomes an event, and the stream ends without [DONE].
-            trace.end("error", error.status, error.code, relay.tokens())
-            await reply.write(error.event())
+        if not await follow(trace, response, relay, reply):
             return
-        except asyncio.CancelledError as stop:
-            if cancelled(trace, stop, relay.tokens()):
-                await reply.write(SHUTTING_DOWN.event())
-            raise
-        trace.leave_engine(relay.tokens())
         cited = relay.cited()
         trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
         await reply.write(relay.finish(self.extension(trace, retrieval, cited)))
@@ -247,7 +227,3 @@ def _counts(tokens: Tokens) -> dict[str, int]:
         "retrieved_estimate": tokens.retrieved,
         "completion": tokens.completion,
     }
-
-
-async def _read(chunks: AsyncIterator[bytes]) -> bytes:
-    return b"".join([piece async for piece in chunks])

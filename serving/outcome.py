@@ -1,13 +1,17 @@
-"""How a request ends in its record, whatever goes wrong on the way."""
+"""How the engine's answer is followed to its end, and how a request ends in its record, whatever goes wrong."""
 
 import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
+
+import orjson
 
 from serving.accounting.record import Tokens
-from serving.errors import EngineUnavailable, GatewayError, InternalError
-from serving.reply import CLIENT_LEFT
+from serving.engine.protocol import EngineResponse
+from serving.errors import EngineUnavailable, GatewayError, InternalError, UpstreamFailed
+from serving.reply import CLIENT_LEFT, Reply
 from serving.trace import CLIENT_CLOSED, Trace
 
 logger = logging.getLogger("breakeven")
@@ -42,3 +46,56 @@ def cancelled(trace: Trace, stop: asyncio.CancelledError, tokens: Tokens | None 
         return False
     trace.end("error", EngineUnavailable.status, SHUTTING_DOWN.code, tokens)
     return True
+
+
+class StreamRelay(Protocol):
+    """What relays one kind of event stream."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take bytes from the engine, return what can go to the client now."""
+
+    def check_complete(self) -> None:
+        """Raises GatewayError at the end of the engine's bytes if the answer is not whole."""
+
+    def tokens(self) -> Tokens:
+        """Counts so far."""
+
+    def failure(self, error: GatewayError) -> bytes:
+        """The error event of this kind of stream."""
+
+
+async def follow(trace: Trace, response: EngineResponse, relay: StreamRelay, reply: Reply) -> bool:
+    """Relay the engine's stream to its end. False if it broke off: the client was told, and the record is made."""
+    try:
+        async for piece in response.chunks():
+            trace.saw_bytes()
+            if whole := relay.feed(piece):
+                await reply.write(whole)
+        relay.check_complete()
+    except GatewayError as error:
+        # The status line is gone: the failure becomes an event, and the stream ends without its mark of completion.
+        trace.end("error", error.status, error.code, relay.tokens())
+        await reply.write(relay.failure(error))
+        return False
+    except asyncio.CancelledError as stop:
+        if cancelled(trace, stop, relay.tokens()):
+            await reply.write(relay.failure(SHUTTING_DOWN))
+        raise
+    trace.leave_engine(relay.tokens())
+    return True
+
+
+async def read(response: EngineResponse) -> bytes:
+    """The whole body."""
+    return b"".join([piece async for piece in response.chunks()])
+
+
+async def read_answer(trace: Trace, response: EngineResponse) -> dict[str, Any]:
+    """The whole JSON answer. Raises UpstreamFailed if it is not whole."""
+    body = await read(response)
+    trace.saw_bytes()
+    try:
+        answer: dict[str, Any] = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise UpstreamFailed("the engine's answer was not whole; send the request again") from None
+    return answer

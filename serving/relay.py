@@ -69,6 +69,10 @@ class Relay:
         """The citations in the text so far, of all choices."""
         return citations.check(map("".join, self._texts.values()), self._annotations)
 
+    def failure(self, error: GatewayError) -> bytes:
+        """The error event that a broken stream ends with, in place of `[DONE]`."""
+        return error.event()
+
     def tokens(self) -> Tokens:
         """Counts from the usage event; estimated from the number of events if it never came."""
         if self._usage_event is None:

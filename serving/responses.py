@@ -3,8 +3,7 @@
 The search shows as a `file_search_call` item before the engine's items, the passages as `file_citation` annotations.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,9 @@ from retrieval.pipeline import Retrieval
 from serving import openai, response_items
 from serving.completions import COST_HEADER, Completions, Runtime
 from serving.engine.protocol import EngineResponse
-from serving.errors import GatewayError, UpstreamFailed, from_engine
+from serving.errors import from_engine
 from serving.models import Served
-from serving.outcome import SHUTTING_DOWN, cancelled, recorded
+from serving.outcome import follow, read, read_answer, recorded
 from serving.reply import Reply
 from serving.response_items import Item, ResponseRequest
 from serving.response_stream import ResponseRelay, as_stream, tokens_of
@@ -94,7 +93,7 @@ class Responses:
         trace.enter_engine()
         async with self._runtime.engine.post(PATH, openai.encode(fields)) as response:
             if response.status != 200:
-                raise from_engine(response.status, await _read(response.chunks()))
+                raise from_engine(response.status, await read(response))
             if request.stream:
                 await self._stream(trace, request, response, found, reply)
             else:
@@ -103,12 +102,7 @@ class Responses:
     async def _whole(
         self, trace: Trace, request: ResponseRequest, response: EngineResponse, found: _Found, reply: Reply
     ) -> None:
-        body = await _read(response.chunks())
-        trace.saw_bytes()
-        try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            raise UpstreamFailed("the engine's answer was not whole; send the request again") from None
+        answer = await read_answer(trace, response)
         trace.leave_engine(tokens_of(answer.get("usage")))
         output = [response_items.annotate(item, found.passages) for item in answer["output"]]
         extension = self._extension(trace, found, response_items.texts(output))
@@ -121,22 +115,8 @@ class Responses:
     ) -> None:
         relay = ResponseRelay(found.call, found.passages, request.shown)
         await reply.start({"x-request-id": trace.id})
-        try:
-            async for piece in response.chunks():
-                trace.saw_bytes()
-                if whole := relay.feed(piece):
-                    await reply.write(whole)
-            relay.check_complete()
-        except GatewayError as error:
-            # The status line is gone: the failure becomes an event, and no response.completed follows.
-            trace.end("error", error.status, error.code, relay.tokens())
-            await reply.write(relay.failure(error))
+        if not await follow(trace, response, relay, reply):
             return
-        except asyncio.CancelledError as stop:
-            if cancelled(trace, stop, relay.tokens()):
-                await reply.write(relay.failure(SHUTTING_DOWN))
-            raise
-        trace.leave_engine(relay.tokens())
         await reply.write(relay.finish(self._extension(trace, found, relay.texts)))
         trace.end("complete", 200)
 
@@ -165,7 +145,3 @@ class Responses:
 
 def _headers(trace: Trace, extension: Mapping[str, Any]) -> dict[str, str]:
     return {"x-request-id": trace.id, COST_HEADER: extension["cost"]["allocation_usd"]}
-
-
-async def _read(chunks: AsyncIterator[bytes]) -> bytes:
-    return b"".join([piece async for piece in chunks])
