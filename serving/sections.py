@@ -53,6 +53,9 @@ class Engine(Section):
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that one copy of the model is split over.")
     dtype: str = Field("auto", description="vLLM's dtype: auto, bfloat16, float16, float32.")
     quantization: str | None = Field(None, description="vLLM's quantization method, for example fp8 or awq.")
+    gpu_memory_utilization: float | None = Field(
+        None, gt=0, le=1, description="Share of a GPU's memory that the engine takes; default: vLLM's own."
+    )
     max_lora_rank: int = Field(16, ge=1, description="Largest adapter rank the engine reserves room for.")
     tool_call_parser: str = Field("hermes", description="vLLM's parser for tool calls of this base model.")
     cpu_kv_cache_gib: int = Field(1, ge=1, description="On a CPU: GiB of memory for the key-value cache.")
@@ -68,6 +71,20 @@ class Engine(Section):
     simulated_ttft_s: float = Field(0.02, ge=0, description="Simulator: seconds to the first token.")
     simulated_itl_s: float = Field(0.002, ge=0, description="Simulator: seconds between tokens.")
     simulated_tokens: int = Field(16, ge=1, description="Simulator: tokens per answer unless max_tokens is lower.")
+
+
+class Tuning(Section):
+    """Fine-tuning jobs: what a client leaves to "auto"."""
+
+    epochs: int = Field(3, ge=1, description="Passes over the training file.")
+    batch_size: int = Field(8, ge=1, description="Examples per step.")
+    learning_rate: float = Field(2e-4, gt=0, description="What `learning_rate_multiplier` multiplies.")
+    r: int = Field(16, ge=1, description="Rank of the adapter; the engine takes up to engine.max_lora_rank.")
+    alpha: int = Field(32, ge=1, description="Weight of the adapter; the usual choice is twice the rank.")
+    max_length: int = Field(1024, ge=16, description="Tokens of an example at most.")
+    gpu_memory_share: float = Field(
+        0, ge=0, lt=1, description="Share of the GPU's memory that is kept for training beside the engine; 0 refuses it."
+    )
 
 
 class Retrieval(Section):
@@ -170,6 +187,7 @@ class Settings(Section):
     engine: Engine = Engine.model_validate({})
     retrieval: Retrieval = Retrieval.model_validate({})
     ingestion: Ingestion = Ingestion.model_validate({})
+    tuning: Tuning = Tuning.model_validate({})
     cost: Cost = Cost.model_validate({})
     adapters: tuple[Path, ...] = Field((), description="Folders of adapters installed into the registry at start.")
     knowledge: dict[Name, KnowledgeSource] = Field(default_factory=dict, description="Knowledge bases by name.")

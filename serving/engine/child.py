@@ -58,6 +58,8 @@ def server_command(
     command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
     # auto: the model's own length, or what the memory can hold. Without it a long context model refuses to start.
     command += ["--max-model-len", str(settings.max_model_len or "auto")]
+    if settings.gpu_memory_utilization is not None:
+        command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     if settings.quantization is not None:
         command += ["--quantization", settings.quantization]
     if loras:

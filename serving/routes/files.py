@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, Response
 
 from serving.errors import BadRequest, BodyTooLarge
 from serving.routes.edge import gateway_of, json_response, operator_of
-from serving.stores.files import check_upload
+from serving.stores.files import PURPOSES, check_upload
 from serving.stores.paging import parse_page
 
 router = APIRouter(prefix="/v1/files", tags=["OpenAI files"])
@@ -22,7 +22,7 @@ _SCHEMA: dict[str, Any] = {
     "required": ["file", "purpose"],
     "properties": {
         "file": {"type": "string", "format": "binary"},
-        "purpose": {"type": "string", "enum": ["assistants", "user_data"]},
+        "purpose": {"type": "string", "enum": list(PURPOSES)},
         "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
         "expires_after[seconds]": {"type": "integer"},
     },

@@ -14,11 +14,11 @@ from serving.errors import BadRequest, NotFound, NotOffered
 from serving.stores.database import Database, Row
 from serving.stores.paging import Page, Wire
 
-PURPOSES = ("assistants", "user_data")
+TUNING_PURPOSE = "fine-tune"
+PURPOSES = ("assistants", "user_data", TUNING_PURPOSE)
 # OpenAI's purposes of what we have no counterpart for. Purpose -> why.
 NOT_OFFERED = {
     "batch": "there is no batch endpoint; send the requests one by one, the engine batches them",
-    "fine-tune": "adapters are trained by `breakeven train` from a file on the machine",
     "vision": "the served models take text only",
     "evals": "there is no evals endpoint",
 }
@@ -148,7 +148,7 @@ def check_upload(filename: str | None, size: int, purpose: str, anchor: str | No
     if purpose in NOT_OFFERED:
         raise NotOffered(f"files for {purpose!r} are not offered: {NOT_OFFERED[purpose]}", param="purpose")
     if purpose not in PURPOSES:
-        raise BadRequest(f"`purpose` must be {' or '.join(PURPOSES)}", param="purpose")
+        raise BadRequest(f"`purpose` must be one of {', '.join(PURPOSES)}", param="purpose")
     if anchor is None and seconds is None:
         return Upload(name, purpose, size, None)
     whole = seconds is not None and seconds.isascii() and seconds.isdigit()

@@ -25,38 +25,39 @@ class Stores:
 
     vector_stores: VectorStores
     search: Search
-    _files: Files
+    database: Database
+    uploads: Files
     _bases: Bases
     _clock: Clock
 
     async def upload(self, caller: Caller, upload: Upload, content: BinaryIO) -> Wire:
         """Keep a file."""
-        return (await self._files.create(caller.tenant, upload, content, self._clock())).wire()
+        return (await self.uploads.create(caller.tenant, upload, content, self._clock())).wire()
 
     async def files(self, caller: Caller, page: Page, purpose: str | None) -> Wire:
         """The tenant's files."""
-        return await self._files.page(caller.tenant, page, purpose, self._clock())
+        return await self.uploads.page(caller.tenant, page, purpose, self._clock())
 
     async def file(self, caller: Caller, id: str) -> Wire:
         """One file. Raises NotFound."""
-        return (await self._files.find(caller.tenant, id, self._clock())).wire()
+        return (await self.uploads.find(caller.tenant, id, self._clock())).wire()
 
     async def file_path(self, caller: Caller, id: str) -> Path:
         """Where its bytes are. Raises NotFound."""
-        return self._files.path((await self._files.find(caller.tenant, id, self._clock())).id)
+        return self.uploads.path((await self.uploads.find(caller.tenant, id, self._clock())).id)
 
     async def delete_file(self, caller: Caller, id: str) -> Wire:
         """The file, and its passages in every vector store. Raises NotFound."""
-        file = await self._files.find(caller.tenant, id, self._clock())
+        file = await self.uploads.find(caller.tenant, id, self._clock())
         await self.vector_stores.detach_everywhere(caller, file.id)
-        await self._files.delete(caller.tenant, file.id)
+        await self.uploads.delete(caller.tenant, file.id)
         return {"id": file.id, "object": "file", "deleted": True}
 
     async def sweep(self) -> None:
         """Remove what has expired; until then it is only out of sight."""
-        for tenant, id in await self._files.expired(self._clock()):
+        for tenant, id in await self.uploads.expired(self._clock()):
             await self.vector_stores.detach_everywhere(Caller(tenant, frozenset(), "operator", "expiry"), id)
-            await self._files.delete(tenant, id)
+            await self.uploads.delete(tenant, id)
         await self._bases.expire(self._clock())
 
 
@@ -69,7 +70,7 @@ async def open_stores(home: Path, knowledge: Knowledge, clock: Clock) -> AsyncIt
         await files.remove_orphans()
         waiting = asyncio.Event()
         vector_stores = VectorStores(bases, files, attachments, Batches(database), knowledge, clock, waiting.set)
-        stores = Stores(vector_stores, Search(bases, attachments, knowledge, clock), files, bases, clock)
+        stores = Stores(vector_stores, Search(bases, attachments, knowledge, clock), database, files, bases, clock)
         worker = Worker(knowledge, files, attachments, waiting, stores.sweep)
         worker.start()
         try:

@@ -1,0 +1,78 @@
+"""The jobs of all tenants, as rows: what survives a restart of the gateway."""
+
+import secrets
+
+from serving.errors import NotFound
+from serving.stores.database import Database, Row
+from serving.tuning.job import ENDED, Job, State, Wanted
+
+
+class Jobs:
+    """Every call names the tenant, and another one's id is as unknown as none."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, tenant: str, wanted: Wanted, now: float) -> Job:
+        """Queued."""
+        job = Job(f"ftjob-{secrets.token_hex(12)}", tenant, wanted, "queued", now, None, None, None, 0)
+        await self._database.write(
+            (
+                "INSERT INTO tuning_jobs (id, tenant, wanted, state, created_at) VALUES (?,?,?,?,?)",
+                (job.id, tenant, wanted.dump(), job.state, now),
+            )
+        )
+        return job
+
+    async def find(self, tenant: str, id: str) -> Job:
+        """Raises NotFound."""
+        row = await self._database.row("SELECT * FROM tuning_jobs WHERE id = ? AND tenant = ?", id, tenant)
+        if row is None:
+            raise NotFound(
+                f"there is no fine-tuning job {id[:100]!r}; GET /v1/fine_tuning/jobs lists yours",
+                param="fine_tuning_job_id",
+            )
+        return _job(row)
+
+    async def of_tenant(self, tenant: str) -> list[Job]:
+        """Oldest first."""
+        sql = "SELECT * FROM tuning_jobs WHERE tenant = ? ORDER BY created_at, id"
+        return [_job(row) for row in await self._database.rows(sql, tenant)]
+
+    async def next(self) -> Job | None:
+        """The job to work on: one that was running when a gateway ended, else the one that has waited longest."""
+        row = await self._database.row(
+            "SELECT * FROM tuning_jobs WHERE state IN ('running', 'queued') ORDER BY state DESC, created_at, id LIMIT 1"
+        )
+        return None if row is None else _job(row)
+
+    async def move(self, job: Job, state: State, *, among: tuple[State, ...]) -> bool:
+        """To another state if it is in one `among`; False if somebody moved it meanwhile."""
+        marks = ",".join("?" * len(among))
+        sql = f"UPDATE tuning_jobs SET state = ? WHERE id = ? AND state IN ({marks})"  # noqa: S608  # question marks
+        return bool(await self._database.write((sql, (state, job.id, *among))))
+
+    async def begin(self, job: Job) -> bool:
+        """An attempt starts. False if it was cancelled or paused meanwhile."""
+        sql = "UPDATE tuning_jobs SET state = 'running', attempts = attempts + 1 WHERE id = ? AND state IN (?, ?)"
+        return bool(await self._database.write((sql, (job.id, "queued", "running"))))
+
+    async def end(self, job: Job, state: State, now: float, *, version: str | None = None, error: str = "") -> None:
+        """It has ended, well or not."""
+        assert state in ENDED  # noqa: S101  # of this package's own callers
+        sql = "UPDATE tuning_jobs SET state = ?, finished_at = ?, version = ?, error = ? WHERE id = ?"
+        await self._database.write((sql, (state, now, version, error or None, job.id)))
+
+
+def _job(row: Row) -> Job:
+    return Job(
+        id=row["id"],
+        tenant=row["tenant"],
+        wanted=Wanted.load(row["wanted"]),
+        state=row["state"],
+        created_at=row["created_at"],
+        finished_at=row["finished_at"],
+        version=row["version"],
+        error=row["error"],
+        attempts=row["attempts"],
+    )

@@ -1,0 +1,138 @@
+"""Runs queued jobs in child processes, one at a time: the trainer of the command line, followed through its journal.
+
+The run's folder is the truth. A gateway that stops asks the trainer to pause; one that is killed leaves it working, and
+the next gateway follows it or, if it died too, lets it go on from its checkpoint.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.runs import RunFolder
+from serving.settings import child_environment
+from serving.stores.files import Files
+from serving.tuning.job import Job
+from serving.tuning.jobs import Jobs
+from serving.tuning.recipe import write_recipe
+
+logger = logging.getLogger("breakeven")
+_LOOK_S = 0.5
+_PAUSE_S = 5.0  # after a fault of ours, so that it does not fill the log
+_ATTEMPTS = 3  # of a trainer that dies without a word
+_LAST_LINES = 5
+_ADAPTER, _LOG = "adapter", "trainer.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """How jobs are trained. `command` gets the recipe's folder and the adapter folder to create, and runs with
+    `environment` on top of ours; `publish` makes the adapter in that folder usable and returns the model's name."""
+
+    command: Callable[[Path, Path], Awaitable[Sequence[str]]]
+    environment: Mapping[str, str]
+    publish: Callable[[Path], Awaitable[str]]
+    recipe: Callable[[Job], dict[str, str | int | float]]
+
+
+class Runner:
+    """Runs between `start` and `stop`; `waiting` is set whenever there may be something to do."""
+
+    def __init__(
+        self, jobs: Jobs, files: Files, folder: Path, trainer: Trainer, waiting: asyncio.Event, clock: Callable[[], float]
+    ) -> None:
+        self._jobs, self._files, self._folder, self._trainer = jobs, files, folder, trainer
+        self._waiting, self._clock = waiting, clock
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Goes on with what an earlier gateway left."""
+        self._waiting.set()
+        self._task = asyncio.create_task(self._run_all())
+
+    async def stop(self) -> None:
+        """Pauses what runs, at its next step; the next gateway goes on with it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def run_of(self, job: Job) -> RunFolder:
+        """Where the job's journal is, and where it can be asked to pause or to cancel."""
+        return RunFolder(self._folder / job.id / _ADAPTER)
+
+    async def _run_all(self) -> None:
+        while True:
+            await self._waiting.wait()
+            self._waiting.clear()
+            try:
+                while (job := await self._jobs.next()) is not None:
+                    await self._run(job)
+            except Exception:
+                logger.exception("fine-tuning failed; trying again in %.0f s", _PAUSE_S)
+                await asyncio.sleep(_PAUSE_S)
+                self._waiting.set()
+
+    async def _run(self, job: Job) -> None:
+        if not await self._jobs.begin(job):
+            return
+        run, died = self.run_of(job), ""
+        if not run.running():
+            try:
+                await asyncio.to_thread(self._prepare, job)
+            except FileNotFoundError:
+                await self._jobs.end(job, "failed", self._clock(), error="its file was deleted; upload it again")
+                return
+            died = await self._train(job, run)
+        while run.running():  # an earlier gateway's
+            await asyncio.sleep(_LOOK_S)
+        await self._conclude(job, run, died)
+
+    def _prepare(self, job: Job) -> None:
+        # Copies: a file may be deleted while its job waits or is paused.
+        folder = self._folder / job.id
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, id in (("train.jsonl", job.wanted.training_file), ("validation.jsonl", job.wanted.validation_file)):
+            if id is not None and not (folder / name).exists():
+                unfinished = folder / f"{name}.part"
+                unfinished.write_bytes(self._files.path(id).read_bytes())
+                unfinished.replace(folder / name)
+        write_recipe(folder / "recipe.toml", self._trainer.recipe(job))
+
+    async def _train(self, job: Job, run: RunFolder) -> str:
+        """Until the trainer has ended. Returns its last words if it ended badly."""
+        folder = self._folder / job.id
+        command = await self._trainer.command(folder, run.out)
+        with (folder / _LOG).open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=log, stderr=log, env=child_environment(self._trainer.environment)
+            )
+            try:
+                status = await process.wait()
+            except asyncio.CancelledError:
+                process.terminate()  # it writes a checkpoint first
+                await process.wait()
+                raise
+        if status == 0:
+            return ""
+        lines = (folder / _LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f"the trainer ended with status {status}: " + " ".join(lines[-_LAST_LINES:])
+
+    async def _conclude(self, job: Job, run: RunFolder, died: str) -> None:
+        last, now = run.journal.last(), self._clock()
+        if run.out.is_dir():
+            try:
+                name = await self._trainer.publish(run.out)
+            except Exception as error:
+                logger.exception("the adapter of %s could not be installed", job.id)
+                await self._jobs.end(job, "failed", now, error=f"trained, but it could not be installed: {error}")
+            else:
+                await self._jobs.end(job, "succeeded", now, version=name)
+        elif run.requested() == "cancel" or (last is not None and last.state == "cancelled"):
+            await self._jobs.end(job, "cancelled", now)
+        elif last is not None and last.state == "paused":
+            await self._jobs.move(job, "paused", among=("running",))
+        elif last is not None and last.state == "failed":
+            await self._jobs.end(job, "failed", now, error=last.error or died)
+        elif job.attempts + 1 >= _ATTEMPTS:
+            await self._jobs.end(job, "failed", now, error=died or "the trainer died")

@@ -1,0 +1,163 @@
+"""What the routes use of fine-tuning: OpenAI's calls on jobs, answered from the catalogue and the runs' journals."""
+
+import asyncio
+import re
+import secrets
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.progress import Event
+from serving.auth import Caller
+from serving.engine.device import Device
+from serving.errors import BadRequest, Conflict
+from serving.sections import Settings
+from serving.stores.database import Database
+from serving.stores.files import TUNING_PURPOSE, Files
+from serving.stores.paging import Page, Wire
+from serving.tuning.job import Job, State, checkpoint_wire, event_wire, parse
+from serving.tuning.jobs import Jobs
+from serving.tuning.recipe import recipe_of
+from serving.tuning.runner import Runner, Trainer
+
+Clock = Callable[[], float]
+_WHOLE_GPU = 0.95  # of its memory: the driver and both processes' contexts need the rest
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where jobs are trained: the base model's name and how to get its checkpoint, and what installs an adapter and
+    returns the model's name."""
+
+    base: str
+    base_folder: Callable[[], Awaitable[Path]]
+    device: Device
+    publish: Callable[[Path], Awaitable[str]]
+
+
+class Tuning:
+    """Every call is an operator's and sees the jobs of the operator's tenant."""
+
+    def __init__(
+        self, jobs: Jobs, files: Files, runner: Runner, settings: Settings, host: Host, wake: Callable[[], None]
+    ) -> None:
+        self._jobs, self._files, self._runner = jobs, files, runner
+        self._settings, self._host, self._wake = settings, host, wake
+
+    async def create(self, caller: Caller, fields: Mapping[str, Any], now: float) -> Wire:
+        """Queue a job. Raises BadRequest, NotFound for a file, NotOffered, Conflict where nothing can be trained."""
+        wanted = parse(fields, secrets.randbelow(2**31))
+        if wanted.model != self._host.base:
+            base = self._host.base
+            raise BadRequest(f"`model` must be {base!r}: adapters are trained on the base model here", param="model")
+        refuse_crowded_gpu(self._settings, self._host.device)
+        for name in ("training_file", "validation_file"):
+            id = getattr(wanted, name)
+            if id is not None and (await self._files.find(caller.tenant, id, now)).purpose != TUNING_PURPOSE:
+                raise BadRequest(f"`{name}` must have been uploaded with purpose {TUNING_PURPOSE!r}", param=name)
+        job = await self._jobs.create(caller.tenant, wanted, now)
+        self._wake()
+        return job.wire(None)
+
+    async def page(self, caller: Caller, page: Page) -> Wire:
+        """The tenant's jobs."""
+        return page.of([await self._wire(job) for job in await self._jobs.of_tenant(caller.tenant)])
+
+    async def retrieve(self, caller: Caller, id: str) -> Wire:
+        """One job. Raises NotFound."""
+        return await self._wire(await self._jobs.find(caller.tenant, id))
+
+    async def cancel(self, caller: Caller, id: str) -> Wire:
+        """Give it up: its checkpoints are removed. Raises NotFound, Conflict if it has ended."""
+        job = await self._jobs.find(caller.tenant, id)
+        if not await self._jobs.move(job, "cancelled", among=("queued", "paused")):
+            self._expect(job, "cancel", "running")
+            await asyncio.to_thread(self._runner.run_of(job).request, "cancel")
+        return await self.retrieve(caller, id)
+
+    async def pause(self, caller: Caller, id: str) -> Wire:
+        """Stop it at its next step; `resume` goes on from there. Raises NotFound, Conflict."""
+        job = await self._jobs.find(caller.tenant, id)
+        if not await self._jobs.move(job, "paused", among=("queued",)):
+            self._expect(job, "pause", "running")
+            await asyncio.to_thread(self._runner.run_of(job).request, "pause")
+        return await self.retrieve(caller, id)
+
+    async def resume(self, caller: Caller, id: str) -> Wire:
+        """Queue a paused job again. Raises NotFound, Conflict."""
+        job = await self._jobs.find(caller.tenant, id)
+        if not await self._jobs.move(job, "queued", among=("paused",)):
+            self._expect(job, "resume", "paused")
+        self._wake()
+        return await self.retrieve(caller, id)
+
+    async def events(self, caller: Caller, id: str, page: Page) -> Wire:
+        """What has happened to a job. Raises NotFound."""
+        job = await self._jobs.find(caller.tenant, id)
+        return page.of(event_wire(job.id, number, event) for number, event in enumerate(await self._journal(job)))
+
+    async def checkpoints(self, caller: Caller, id: str, page: Page) -> Wire:
+        """The checkpoints that a job has written. Raises NotFound."""
+        job = await self._jobs.find(caller.tenant, id)
+        # After a kill the steps since the last checkpoint are taken again.
+        written = {event.checkpoint: event for event in await self._journal(job) if event.checkpoint is not None}
+        return page.of(checkpoint_wire(job, event) for _, event in sorted(written.items()))
+
+    async def _wire(self, job: Job) -> Wire:
+        journal = await self._journal(job)
+        return job.wire(journal[-1] if journal else None)
+
+    async def _journal(self, job: Job) -> tuple[Event, ...]:
+        return await asyncio.to_thread(self._runner.run_of(job).journal.events)
+
+    @staticmethod
+    def _expect(job: Job, what: str, state: State) -> None:
+        if job.state != state:
+            raise Conflict(f"{job.id} is {job.state}; only a {state} job can {what}")
+
+
+def refuse_crowded_gpu(settings: Settings, device: Device) -> None:
+    """Raises Conflict if training would take the memory that the engine on the same GPU has reserved."""
+    engine, share = settings.engine, settings.tuning.gpu_memory_share
+    if device.kind != "gpu" or engine.url is not None or engine.kind != "vllm":
+        return
+    if engine.gpu_memory_utilization is None or not 0 < share <= _WHOLE_GPU - engine.gpu_memory_utilization:
+        raise Conflict(
+            "the engine has the GPU's memory: to train beside it, set engine.gpu_memory_utilization (0.5, say) and "
+            f"tuning.gpu_memory_share so that both together are at most {_WHOLE_GPU}; or train elsewhere with "
+            "`breakeven train` and install the adapter"
+        )
+
+
+@asynccontextmanager
+async def open_tuning(
+    database: Database, files: Files, settings: Settings, host: Host, clock: Clock
+) -> AsyncIterator[Tuning]:
+    """Goes on with what an earlier gateway left, and works in the background until the end."""
+    jobs, waiting = Jobs(database), asyncio.Event()
+
+    async def command(recipe: Path, out: Path) -> tuple[str, ...]:
+        base = await host.base_folder()
+        return (sys.executable, "-m", "breakeven", "train", str(recipe), "--base", str(base), "--out", str(out))
+
+    trainer = Trainer(
+        command=command,
+        environment={"BREAKEVEN_HOME": str(settings.home.resolve())},
+        publish=host.publish,
+        recipe=lambda job: recipe_of(_adapter_name(job), job.wanted, settings.tuning, gpu=host.device.kind == "gpu"),
+    )
+    runner = Runner(jobs, files, settings.home / "tuning", trainer, waiting, clock)
+    runner.start()
+    try:
+        yield Tuning(jobs, files, runner, settings, host, waiting.set)
+    finally:
+        await runner.stop()
+
+
+def _adapter_name(job: Job) -> str:
+    """Jobs with the same suffix make versions of the same adapter."""
+    named = re.sub(r"[^a-z0-9]+", "-", (job.wanted.suffix or "").lower()).strip("-")
+    return named or f"tuned-{job.id.removeprefix('ftjob-')[:8]}"
