@@ -1,12 +1,15 @@
-"""A what-if answer as plain data, for `--json` and for whoever builds on it. Amounts are strings: they are exact."""
+"""A what-if answer as plain data, for `--json` and for whoever builds on it. Amounts are strings, not floats."""
 
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from benchmarks.economics.answer import Answer, Comparison
 from benchmarks.economics.figures import Figure
 from benchmarks.economics.sensitivity import Bar
 from benchmarks.economics.uncertainty import Quantiles
+
+# Divisions leave 28 digits; nobody needs the last ones.
+_PRECISION = Context(prec=15)
 
 
 def as_document(answer: Answer) -> dict[str, Any]:
@@ -98,4 +101,4 @@ def _curve(answer: Answer, at: Decimal) -> dict[str, Any]:
 
 
 def _text(number: Decimal | None) -> str | None:
-    return None if number is None else format(number.normalize(), "f")
+    return None if number is None else format(number.normalize(_PRECISION), "f")

@@ -31,6 +31,8 @@ _CHOICES = ("billing", "min_replicas", "spares", "hourly_load", "follow_load")
 _OTHERS = (*_CHOICES, "volume", "gpu", "hosted")
 _HOSTED = ("gpt-4o-mini", "gpt-6-luna", "gpt-4o")
 _GPU = "a10g"
+# Beyond these nobody means it, and sums would lose their small parts.
+_LEAST, _MOST = Decimal("1e-12"), Decimal("1e12")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,4 +159,6 @@ def _number(key: str, value: Any) -> Decimal:
         raise ModelError(f"{key} must be a number, not {value!r}") from None
     if isinstance(value, bool) or not number.is_finite():
         raise ModelError(f"{key} must be a number, not {value!r}")
+    if number and not _LEAST <= abs(number) <= _MOST:
+        raise ModelError(f"{key} is {value}; a number other than 0 lies between {_LEAST} and {_MOST}")
     return number

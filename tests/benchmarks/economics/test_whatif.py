@@ -1,0 +1,194 @@
+"""The what-if command: what it accepts, what its first line says, and that its figures are the model's."""
+
+import json
+import subprocess
+import sys
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from benchmarks.economics.answer import Answer, answer
+from benchmarks.economics.document import as_document
+from benchmarks.economics.question import FIGURES, ask, read_file
+from benchmarks.economics.terminal import headline, short, volume
+from benchmarks.errors import ModelError
+from benchmarks.prices import load_prices
+from breakeven.main import command_line
+
+D = Decimal
+BOOK, TODAY = load_prices(), date(2026, 11, 20)
+DOCUMENTS = {
+    "gpu": "a10g-document",
+    "hours_per_day": 8,
+    "peak_to_mean": "1:1:1",
+    "fte": "0:0:0",
+    "api_usd_per_month": "0:0:0",
+    "setup_usd": 0,
+}
+
+
+def asked(values: dict[str, object], draws: int = 100) -> Answer:
+    return answer(ask(BOOK, TODAY, ("a test", values)), draws)
+
+
+def whatif(*arguments: str) -> Result:
+    return CliRunner().invoke(command_line(["whatif"]), ["whatif", "--draws", "100", *arguments])
+
+
+def test_the_documents_central_claim_in_one_line() -> None:
+    found = asked({**DOCUMENTS, "hosted": "gpt-4o-mini"})
+    line = headline(found, found.comparisons[0])
+    assert line.startswith("No, at no volume against gpt-4o-mini: a query costs $0.000833 even with every replica full")
+    assert "69.4 answers a minute per replica (now 30)" in line
+    assert "0% of 100 draws" in line
+
+
+@pytest.mark.parametrize(
+    ("values", "start"),
+    [
+        ({"volume": "10M", "hosted": "gpt-4o"}, "Yes, at 10,000,000 queries a month: saves $"),
+        ({"volume": "10k", "hosted": "gpt-4o"}, "No, at 10,000 queries a month: costs $"),
+        ({"hosted": "gpt-4o"}, "Yes against gpt-4o, but only from 417,000 queries a month (90 % interval"),
+        ({"hosted": "gpt-4o-mini", "queries_per_minute": 120}, "Yes against gpt-4o-mini, but only first at 23,300,000"),
+    ],
+)
+def test_the_first_line_answers(values: dict[str, object], start: str) -> None:
+    found = asked(values)
+    assert headline(found, found.comparisons[0]).startswith(start)
+
+
+def test_the_document_carries_every_input_with_its_kind_and_source() -> None:
+    document = as_document(asked({"queries_per_minute": "20:30:40", "volume": 1_000_000}))
+    inputs = document["inputs"]
+    assert {held["kind"] for held in inputs.values()} == {"assumed", "quoted"}
+    assert all(held["source"] for held in inputs.values())
+    assert inputs["queries_per_minute"]["low"] == "20"
+    assert inputs["api_input_usd_per_mtok"]["as_of"] == "2026-11-10"
+    assert [one["model"] for one in document["hosted"]] == ["gpt-4o-mini", "gpt-6-luna", "gpt-4o"]
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_the_curves_are_the_bills() -> None:
+    found = asked({**DOCUMENTS, "hosted": "gpt-4o", "volume": 432_000})
+    document = as_document(found)
+    at = next(row for row in document["curves"] if row["queries_per_month"] == "432000")
+    assert at == {"queries_per_month": "432000", "self_hosted_usd": "360", "hosted_usd": {"gpt-4o": "2592"}}
+    assert document["self_hosted"]["utilisation"] == 1
+
+
+def test_a_file_and_flags_over_it(tmp_path: Path) -> None:
+    path = tmp_path / "whatif.yaml"
+    measured = {"value": 57, "low": 50, "high": 60, "kind": "measured", "source": "run 7"}
+    path.write_text(yaml.safe_dump({"volume": "1M", "hosted": ["gpt-4o"], "queries_per_minute": measured, "fte": 0}))
+    question = ask(BOOK, TODAY, (str(path), read_file(path)), ("the command line", {"fte": "0.5", "volume": "2M"}))
+    (scenario,) = question.scenarios
+    rate, fte = scenario.capacity.queries_per_minute, scenario.upkeep.fte
+    assert question.volume == 2_000_000
+    assert rate is not None
+    assert (rate.value, rate.kind, rate.source, rate.low) == (57, "measured", "run 7", 50)
+    assert (fte.value, fte.kind, fte.source) == (D("0.5"), "assumed", "the command line")
+
+
+def test_stale_and_retired_prices_are_said_where_they_are_used() -> None:
+    notes = asked({"hosted": ["claude-3-5-haiku"]}).notes
+    assert any("stale price: a10g" in note for note in notes)
+    assert any("priced as its successor claude-haiku-4-5" in note for note in notes)
+    assert asked({"usd_per_gpu_hour": 1, "hosted": "gpt-6-luna"}).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"peak_to_men": 2}, "did you mean 'peak_to_mean'"),
+        ({"volume": 0}, "above zero"),
+        ({"volume": "many"}, "volume must be a number, not 'many'"),
+        ({"fte": "1:2"}, "low:value:high"),
+        ({"fte": "3:2:1"}, "low <= value <= high"),
+        ({"fte": True}, "fte must be a number"),
+        ({"fte": {"value": 1, "kind": "guessed"}}, "kind of measured, modelled, assumed, quoted"),
+        ({"fte": {"value": 1, "kind": "measured"}}, "its source must say"),
+        ({"fte": {"value": 1, "unit": "people"}}, "unknown key 'unit'"),
+        ({"billing": "minute"}, "billing 'minute' must be one of second, hour, month"),
+        ({"min_replicas": "1.5"}, "whole number"),
+        ({"hourly_load": [1, 2]}, "one number above zero for each of the hours"),
+        ({"follow_load": True}, "follow_load needs hourly_load"),
+        ({"follow_load": "perhaps"}, "true or false"),
+        ({"hosted": []}, "hosted must be"),
+    ],
+)
+def test_a_mistake_is_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        asked(values)
+
+
+def test_files_that_are_no_question(tmp_path: Path) -> None:
+    (tmp_path / "list.yaml").write_text("- 1")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    for name, message in (
+        ("list.yaml", "input: value"),
+        ("broken.yaml", "cannot read"),
+        ("absent.yaml", "cannot read"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            read_file(tmp_path / name)
+
+
+@given(st.sampled_from(FIGURES), st.one_of(st.text(max_size=8), st.integers(), st.floats(), st.none(), st.booleans()))
+def test_any_value_is_answered_or_refused_with_a_word(name: str, value: object) -> None:
+    try:
+        found = answer(ask(BOOK, TODAY, ("a test", {name: value, "hosted": "gpt-4o"})), draws=3)
+    except ModelError as error:
+        assert str(error)
+    else:
+        assert headline(found, found.comparisons[0])
+
+
+def test_the_command_prints_the_answer_first_and_names_what_is_assumed() -> None:
+    found = whatif("--volume", "10M", "--queries-per-minute", "60:120:200")
+    assert found.exit_code == 0
+    lines = found.stdout.splitlines()
+    assert lines[0].startswith("No, at 10,000,000 queries a month: costs $")
+    assert "Most sensitive" in found.stdout
+    assert "Assumed, not measured or quoted: queries_per_minute" in found.stdout
+    assert "note: stale price: a10g" in found.stdout or "a10g" not in found.stdout
+
+
+def test_json_and_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "whatif.png"
+    found = whatif("--hosted", "gpt-4o", "--set", "fte=0", "--plot", str(picture), "--json")
+    assert json.loads(found.stdout)["hosted"][0]["model"] == "gpt-4o"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    again = tmp_path / "again.png"
+    whatif("--hosted", "gpt-4o", "--set", "fte=0", "--plot", str(again), "--json")
+    assert again.read_bytes() == picture.read_bytes()
+
+
+def test_a_set_without_a_value_is_a_mistake() -> None:
+    with pytest.raises(ModelError, match="INPUT=VALUE"):
+        command_line(["whatif"])(["whatif", "--set", "fte"], standalone_mode=False)
+
+
+def test_an_answer_loads_no_library_that_it_does_not_need() -> None:
+    statement = "from breakeven.main import command_line; command_line(['whatif'])(['whatif'], standalone_mode=False)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", f"import sys; {statement}; print(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert "benchmarks.economics.answer" in loaded
+    assert {"matplotlib", "scipy", "pandas", "fastapi", "chromadb"} & set(loaded) == set()
+
+
+@pytest.mark.parametrize(
+    ("queries", "words", "letters"),
+    [("416980.2", "417,000", "417k"), ("23269222", "23,300,000", "23.3M"), ("42", "42", "42")],
+)
+def test_volumes_have_three_digits(queries: str, words: str, letters: str) -> None:
+    assert (volume(D(queries)), short(D(queries))) == (words, letters)
