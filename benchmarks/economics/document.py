@@ -1,5 +1,6 @@
 """A what-if answer as plain data, for `--json` and for whoever builds on it. Amounts are strings, not floats."""
 
+import dataclasses
 from decimal import Context, Decimal
 from typing import Any
 
@@ -26,6 +27,7 @@ def as_document(answer: Answer) -> dict[str, Any]:
             "utilisation": round(float(answer.utilisation), 4),
             "queries_per_minute_per_replica": round(float(answer.capacity_queries_per_s * 60), 4),
         },
+        "queue_at_peak": dataclasses.asdict(answer.queue) if answer.queue else None,
         "hosted": [_comparison(answer, one) for one in answer.comparisons],
         "curves": [_curve(answer, at) for at in answer.volumes()],
         "inputs": {name: figure(held) for name, held in answer.inputs.items()},

@@ -5,7 +5,7 @@ Every number may be written as a value, as low:value:high, or in a file as a map
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 
-from benchmarks.economics.defaults import ASSUMED, DEMAND, make_scenario
+from benchmarks.economics.defaults import ASSUMED, DEMAND, make_scenario, prices
 from benchmarks.economics.figures import KINDS, Figure
 from benchmarks.economics.scenario import Choices, Scenario
 from benchmarks.errors import ModelError
-from benchmarks.prices import PriceBook
-from benchmarks.prices.validity import current, notes
+from benchmarks.prices import ApiPrice, GpuPrice, PriceBook
+from benchmarks.prices.validity import current, is_stale, notes
 
 _PRICES = (
     "usd_per_gpu_hour",
@@ -75,8 +75,19 @@ def ask(book: PriceBook, today: date, *sources: tuple[str, Mapping[str, Any]]) -
     for model in _models(other.pop("hosted", _HOSTED)):
         price, about = current(book, model, today)
         said += about
-        scenarios.append(make_scenario(gpu, price, known, _choices(other)))
+        aged = {name: held for name, held in _aged(gpu, price, today).items() if name not in known}
+        scenarios.append(make_scenario(gpu, price, known | aged, _choices(other)))
     return Question(None if volume is None else _volume(volume), tuple(scenarios), tuple(dict.fromkeys(said)))
+
+
+def _aged(gpu: GpuPrice, api: ApiPrice, today: date) -> Mapping[str, Figure]:
+    """Prices too old to be relied on: quoted still, but uncertain like an assumption."""
+    old = [prefix for prefix, price in (("usd_per_gpu", gpu), ("api_", api)) if is_stale(price, today)]
+    return {
+        name: replace(held, source=f"{held.source} (stale)", low=held.swing()[0], high=held.swing()[1])
+        for name, held in prices(gpu, api).items()
+        if name.startswith(tuple(old))
+    }
 
 
 def read_file(path: Path) -> Mapping[str, Any]:

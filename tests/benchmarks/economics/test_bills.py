@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.economics.bills import hosted_bill, self_hosted
@@ -97,6 +97,7 @@ def test_billing_granularity(billing: Billing, hours: str) -> None:
     assert gpu_hours(runs, D(300), billing) == pytest.approx(used[billing], abs=D(1) / 3600)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(BILLINGS), st.integers(1, 24), st.integers(1, 31), st.integers(0, 900))
 def test_nobody_bills_less_than_was_used(billing: Billing, hours: int, days: int, cold: int) -> None:
     schedule = Schedule(D(hours), D(days))
@@ -105,6 +106,7 @@ def test_nobody_bills_less_than_was_used(billing: Billing, hours: int, days: int
     assert billed >= min(used, D(730)) - D("1e-9")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5000), st.integers(0, 5000), st.integers(0, 2000), st.sampled_from(BOOK.api_prices))
 def test_hosted_cost_is_the_gateways_token_for_token(fresh: int, cached: int, out: int, price: ApiPrice) -> None:
     rates = TokenRates(price.input_usd_per_mtok, price.cached_input_usd_per_mtok, price.output_usd_per_mtok)

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.economics.break_even import break_even, missing
@@ -29,6 +29,7 @@ hosted_bills = st.builds(HostedBill, decimals("0", "0.01", 6), decimals("0", "60
 volumes = decimals("1", "50000000", 0)
 
 
+@settings(deadline=None)
 @given(staircases, volumes, volumes)
 def test_costs_are_non_negative_and_rise_with_volume(own: Staircase, one: Decimal, other: Decimal) -> None:
     low, high = sorted((one, other))
@@ -36,6 +37,7 @@ def test_costs_are_non_negative_and_rise_with_volume(own: Staircase, one: Decima
     assert all(few <= many for few, many in zip(own.replicas(low), own.replicas(high), strict=True))
 
 
+@settings(deadline=None)
 @given(staircases, volumes)
 def test_the_bill_lies_between_its_floor_and_its_ceiling(own: Staircase, volume: Decimal) -> None:
     slack = own.usd(volume) - own.slope_usd * volume
@@ -44,6 +46,7 @@ def test_the_bill_lies_between_its_floor_and_its_ceiling(own: Staircase, volume:
         assert slack <= own.ceiling_usd + D("1e-9")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 3), st.integers(0, 2))
 def test_a_step_is_taken_exactly_when_a_replica_is_full(full: int, fewest: int, spares: int) -> None:
     own = Staircase((Step(D(1000) / 3, D(7)),), fewest, spares)
@@ -53,6 +56,7 @@ def test_a_step_is_taken_exactly_when_a_replica_is_full(full: int, fewest: int, 
     assert own.usd(edge + 1) - own.usd(edge) == (7 if full >= fewest else 0)
 
 
+@settings(deadline=None)
 @given(staircases, hosted_bills, st.lists(volumes, min_size=1, max_size=30))
 def test_the_set_agrees_with_the_curves(own: Staircase, hosted: HostedBill, tried: list[Decimal]) -> None:
     found = break_even(own, hosted)
@@ -66,6 +70,7 @@ def test_the_set_agrees_with_the_curves(own: Staircase, hosted: HostedBill, trie
             assert found.pays(volume) == (saved > 0), (volume, saved, found)
 
 
+@settings(deadline=None)
 @given(staircases, hosted_bills)
 def test_the_parts_of_the_set_are_in_order(own: Staircase, hosted: HostedBill) -> None:
     found = break_even(own, hosted)
@@ -77,6 +82,7 @@ def test_the_parts_of_the_set_are_in_order(own: Staircase, hosted: HostedBill) -
         assert found.pays(found.safe * 1000 + 1)
 
 
+@settings(deadline=None)
 @given(staircases, hosted_bills)
 def test_no_volume_is_safe_exactly_when_the_last_query_costs_more_than_it_saves(
     own: Staircase, hosted: HostedBill
@@ -90,6 +96,7 @@ def test_no_volume_is_safe_exactly_when_the_last_query_costs_more_than_it_saves(
         assert found.never
 
 
+@settings(deadline=None)
 @given(staircases, hosted_bills)
 def test_what_is_missing_would_do(own: Staircase, hosted: HostedBill) -> None:
     lacking = missing(own, hosted)

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.economics.demand import ServiceDemand, idle_usd, saturation_queries_per_s, token_split, utilisation
@@ -84,6 +84,7 @@ def test_a_fit_does_not_speak_of_concurrencies_that_nobody_measured() -> None:
         fit_demand(grid(concurrencies=(8,)), draws=10).at(32)
 
 
+@settings(deadline=None)
 @given(
     st.decimals(D("0.1"), D(10), places=3),
     st.decimals(D("0.01"), D(1), places=3),

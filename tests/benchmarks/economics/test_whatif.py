@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
@@ -102,6 +102,25 @@ def test_stale_and_retired_prices_are_said_where_they_are_used() -> None:
     assert asked({"usd_per_gpu_hour": 1, "hosted": "gpt-6-luna"}).notes == ()
 
 
+def test_a_stale_price_is_as_uncertain_as_an_assumption() -> None:
+    inputs = asked({"hosted": "gpt-6-luna"}).inputs
+    assert inputs["usd_per_gpu_hour"].kind == "quoted"
+    assert inputs["usd_per_gpu_hour"].source.endswith("(stale)")
+    assert inputs["usd_per_gpu_hour"].bounds() == (D("0.7545"), D("1.2575"))
+    assert len(set(inputs["api_input_usd_per_mtok"].bounds())) == 1
+
+
+def test_with_a_service_demand_the_queue_is_checked_at_the_peak() -> None:
+    assert asked({"hosted": "gpt-4o"}).queue is None
+    demand = {"base_gpu_s": 0, "prefill_gpu_s_per_token": "0.0005", "decode_gpu_s_per_token": "0.0052"}
+    queue = asked({**demand, "volume": "3M", "hosted": "gpt-4o"}).queue
+    assert queue is not None
+    # 3 million in 730 hours, twice that at the peak, 2 seconds each, on the replicas for 0.7 of their time.
+    assert queue.utilisation * queue.servers == pytest.approx(3e6 / (730 * 3600) * 2 * 2)
+    assert queue.utilisation < 0.7
+    assert 0 < queue.mean_wait_s < 2
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -120,6 +139,8 @@ def test_stale_and_retired_prices_are_said_where_they_are_used() -> None:
         ({"follow_load": True}, "follow_load needs hourly_load"),
         ({"follow_load": "perhaps"}, "true or false"),
         ({"hosted": []}, "hosted must be"),
+        ({"base_gpu_s": 1}, "not a mixture"),
+        ({"prefix_hit_share": "0.5"}, "acts on a service demand"),
     ],
 )
 def test_a_mistake_is_named(values: dict[str, object], message: str) -> None:
@@ -139,6 +160,7 @@ def test_files_that_are_no_question(tmp_path: Path) -> None:
             read_file(tmp_path / name)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(FIGURES), st.one_of(st.text(max_size=8), st.integers(), st.floats(), st.none(), st.booleans()))
 def test_any_value_is_answered_or_refused_with_a_word(name: str, value: object) -> None:
     try:
