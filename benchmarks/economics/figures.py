@@ -47,7 +47,8 @@ class Figure:
         """What to try it at, for a sensitivity: its own range, else a quarter either way whatever its kind."""
         if self.low is not None and self.high is not None:
             return self.low, self.high
-        return self.value * (1 - DEFAULT_SPREAD), self.value * (1 + DEFAULT_SPREAD)
+        spread = abs(self.value) * DEFAULT_SPREAD
+        return self.value - spread, self.value + spread
 
 
 def assumed(value: str | int, source: str, low: str | None = None, high: str | None = None) -> Figure:

@@ -145,6 +145,15 @@ def test_months_ahead_grow_and_prices_fall() -> None:
     assert payback_month(ahead, ahead[12].saved_usd * 2) is None
 
 
+def test_volumes_may_shrink_and_prices_rise() -> None:
+    made = scenario({"growth_per_month": "-0.2", "api_price_decline_per_year": "-0.1"})
+    assert made.outlook.growth_per_month.bounds() == (D("-0.25"), D("-0.15"))
+    trends = Trends(made.outlook.growth_per_month.value, made.outlook.api_price_decline_per_year.value)
+    last = months_ahead(self_hosted(made), hosted_bill(made), D(1_000_000), 13, trends)[-1]
+    assert last.volume == pytest.approx(D(1_000_000) * D("0.8") ** 12)
+    assert last.hosted_usd == pytest.approx(last.volume * D("0.00036") * D("1.1") + 20)
+
+
 def test_draws_repeat_and_hold_the_answer() -> None:
     values = {"queries_per_minute": figure("120", "60", "200")}
     made = make_scenario(BOOK.gpu("a10g"), BOOK.api("gpt-4o"), values)
