@@ -181,14 +181,21 @@ def test_the_command_prints_the_answer_first_and_names_what_is_assumed() -> None
     assert "note: stale price: a10g" in found.stdout or "a10g" not in found.stdout
 
 
-def test_json_and_picture(tmp_path: Path) -> None:
-    picture = tmp_path / "whatif.png"
-    found = whatif("--hosted", "gpt-4o", "--set", "fte=0", "--plot", str(picture), "--json")
-    assert json.loads(found.stdout)["hosted"][0]["model"] == "gpt-4o"
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    again = tmp_path / "again.png"
-    whatif("--hosted", "gpt-4o", "--set", "fte=0", "--plot", str(again), "--json")
-    assert again.read_bytes() == picture.read_bytes()
+def test_json_and_pictures_that_repeat(tmp_path: Path) -> None:
+    for ending, start in ((".png", b"\x89PNG"), (".svg", b"<?xml")):
+        one, again = tmp_path / f"one{ending}", tmp_path / f"again{ending}"
+        found = whatif("--hosted", "gpt-4o", "--set", "fte=0", "--plot", str(one), "--json")
+        assert json.loads(found.stdout)["hosted"][0]["model"] == "gpt-4o"
+        whatif("--hosted", "gpt-4o", "--set", "fte=0", "--plot", str(again), "--json")
+        assert one.read_bytes().startswith(start)
+        assert again.read_bytes() == one.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["whatif.nonsense", "no/such/folder/whatif.png"])
+def test_a_picture_that_cannot_be_written_says_what_can(tmp_path: Path, name: str) -> None:
+    arguments = ["whatif", "--draws", "100", "--plot", str(tmp_path / name)]
+    with pytest.raises(ModelError, match=r"name a \.png, \.svg or \.pdf"):
+        command_line(["whatif"])(arguments, standalone_mode=False)
 
 
 def test_a_set_without_a_value_is_a_mistake() -> None:
