@@ -60,3 +60,9 @@ def assumed(value: str | int, source: str, low: str | None = None, high: str | N
 def quoted(value: Decimal, source: str, as_of: str) -> Figure:
     """A published price."""
     return Figure(value, "quoted", source, as_of=as_of)
+
+
+def bounded(low: float, value: float, high: float, kind: Kind, source: str) -> Figure:
+    """A figure with the interval of an estimate, whose percentiles may leave the estimate itself outside."""
+    least, middle, most = (Decimal(repr(number)) for number in (low, value, high))
+    return Figure(middle, kind, source, min(least, middle), max(most, middle))

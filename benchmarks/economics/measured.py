@@ -1,4 +1,4 @@
-"""Measurements as figures of a scenario: a window of the meter, a sweep's rate, a fitted demand.
+"""Measurements as figures of a scenario: a window of the meter, a sweep's rate. (A fitted demand's are in demand_fit.)
 
 Each keeps its source, and is called modelled where something was inferred from what was measured.
 """
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from benchmarks.economics.defaults import DEMAND_UTILISATION
-from benchmarks.economics.demand_fit import Coefficient, DemandFit
-from benchmarks.economics.figures import Figure, Kind
+from benchmarks.economics.figures import Figure, Kind, bounded
 from benchmarks.economics.sweep import SloRate
 from benchmarks.errors import ModelError
 
@@ -62,28 +61,8 @@ def sweep_figures(rate: SloRate, source: str) -> dict[str, Figure]:
     per_minute = 60 * rate.queries_per_s
     if rate.low is None or rate.high is None:
         return {"queries_per_minute": _figure(per_minute, "measured", said)}
-    bounds = Coefficient(per_minute, 60 * rate.low, 60 * rate.high)
-    return {"queries_per_minute": _bounded(bounds, "measured", said)}
-
-
-def demand_figures(fit: DemandFit, concurrency: float, source: str) -> dict[str, Figure]:
-    """A fitted demand with `concurrency` queries in the batch; its bounds are those of the terms, taken together."""
-    demand = fit.at(concurrency)
-    decode, step = fit.decode_gpu_s_per_token, fit.step_gpu_s_per_token
-    shared_low, shared_high = (step.low / concurrency, step.high / concurrency) if step else (0.0, 0.0)
-    joined = Coefficient(float(demand.decode_gpu_s_per_token), decode.low + shared_low, decode.high + shared_high)
-    return {
-        "base_gpu_s": _bounded(fit.base_gpu_s, "modelled", source),
-        "prefill_gpu_s_per_token": _bounded(fit.prefill_gpu_s_per_token, "modelled", source),
-        "decode_gpu_s_per_token": _bounded(joined, "modelled", source),
-    }
+    return {"queries_per_minute": bounded(60 * rate.low, per_minute, 60 * rate.high, "measured", said)}
 
 
 def _figure(value: float, kind: Kind, source: str) -> Figure:
     return Figure(Decimal(repr(value)), kind, source)
-
-
-def _bounded(found: Coefficient, kind: Kind, source: str) -> Figure:
-    low, value, high = (Decimal(repr(number)) for number in (found.low, found.value, found.high))
-    # A bootstrap's percentiles may leave the point estimate outside.
-    return Figure(value, kind, source, min(low, value), max(high, value))

@@ -143,6 +143,8 @@ def test_a_sweep_is_never_extrapolated() -> None:
 def test_failures_count_as_late_and_repeats_give_an_interval() -> None:
     late = sweep_point(2, [0.1] * 90 + [None] * 10, [1.0] * 100)
     assert math.isinf(late.ttft_p95_s)
+    assert math.isinf(sweep_point(2, [None] * 21, [1.0] * 21).ttft_p95_s)
+    assert sweep_point(2, [0.1] * 20 + [None], [1.0] * 21).ttft_p95_s == 0.1
     assert slo_rate([SweepPoint(1, 0.1, 1), late], SLO).queries_per_s == 1
     repeats = [SweepPoint(rate, rate / 3 * (1 + wobble), 1) for rate in (1, 2, 3, 4) for wobble in (-0.1, 0, 0.1)]
     found = slo_rate(repeats, SLO, draws=200)

@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks.economics.bills import hosted_bill, self_hosted
 from benchmarks.economics.defaults import make_scenario
-from benchmarks.economics.demand_fit import ShapeRun, fit_demand
-from benchmarks.economics.measured import Observed, demand_figures, sweep_figures, window_figures
+from benchmarks.economics.demand_fit import ShapeRun, demand_figures, fit_demand
+from benchmarks.economics.measured import Observed, sweep_figures, window_figures
 from benchmarks.economics.sweep import SloRate
 from benchmarks.errors import ModelError
 from benchmarks.prices import load_prices

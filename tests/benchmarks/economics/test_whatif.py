@@ -15,13 +15,14 @@ from typer.testing import CliRunner, Result
 
 from benchmarks.economics.answer import Answer, answer
 from benchmarks.economics.document import as_document
-from benchmarks.economics.question import FIGURES, ask, read_file
+from benchmarks.economics.question import FIGURES, OTHERS, ask, read_file
 from benchmarks.economics.terminal import headline, short, volume
-from benchmarks.errors import ModelError
+from benchmarks.errors import BenchmarkError, ModelError
 from benchmarks.prices import load_prices
 from breakeven.main import command_line
 
 D = Decimal
+ROOT = Path(__file__).resolve().parents[3]
 BOOK, TODAY = load_prices(), date(2026, 11, 20)
 DOCUMENTS = {
     "gpu": "a10g-document",
@@ -90,9 +91,21 @@ def test_a_file_and_flags_over_it(tmp_path: Path) -> None:
     (scenario,) = question.scenarios
     rate, fte = scenario.capacity.queries_per_minute, scenario.upkeep.fte
     assert question.volume == 2_000_000
+    path.write_text("fte: 20:30:40\npeak_to_mean: 2.1\nfollow_load: false\nhosted: gpt-4o\n")
+    (plain,) = ask(BOOK, TODAY, (str(path), read_file(path))).scenarios
+    assert (plain.upkeep.fte.low, plain.workload.peak_to_mean.value) == (20, D("2.1"))
     assert rate is not None
     assert (rate.value, rate.kind, rate.source, rate.low) == (57, "measured", "run 7", 50)
     assert (fte.value, fte.kind, fte.source) == (D("0.5"), "assumed", "the command line")
+
+
+def test_the_page_names_every_input_and_its_example_is_answered(tmp_path: Path) -> None:
+    page = (ROOT / "docs/economics.md").read_text(encoding="utf-8")
+    assert [name for name in (*FIGURES, *OTHERS) if f"`{name}`" not in page and f"{name}:" not in page] == []
+    (tmp_path / "page.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    (one, other) = ask(BOOK, TODAY, ("the page", read_file(tmp_path / "page.yaml"))).scenarios
+    assert one.capacity == other.capacity
+    assert one.choices.billing == "hour"
 
 
 def test_stale_and_retired_prices_are_said_where_they_are_used() -> None:
@@ -160,12 +173,18 @@ def test_files_that_are_no_question(tmp_path: Path) -> None:
             read_file(tmp_path / name)
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.sampled_from(FIGURES), st.one_of(st.text(max_size=8), st.integers(), st.floats(), st.none(), st.booleans()))
+SCALARS = st.one_of(st.text(max_size=8), st.integers(), st.floats(), st.none(), st.booleans())
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.sampled_from([*FIGURES, *OTHERS]),
+    st.one_of(SCALARS, st.lists(SCALARS, max_size=3), st.dictionaries(SCALARS, SCALARS, max_size=2)),
+)
 def test_any_value_is_answered_or_refused_with_a_word(name: str, value: object) -> None:
     try:
-        found = answer(ask(BOOK, TODAY, ("a test", {name: value, "hosted": "gpt-4o"})), draws=3)
-    except ModelError as error:
+        found = answer(ask(BOOK, TODAY, ("a test", {"hosted": "gpt-4o", name: value})), draws=3)
+    except BenchmarkError as error:
         assert str(error)
     else:
         assert headline(found, found.comparisons[0])
