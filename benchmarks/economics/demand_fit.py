@@ -100,7 +100,7 @@ def fit_demand(runs: Sequence[ShapeRun], draws: int = 500, seed: int = 0) -> Dem
 
 
 def demand_figures(fit: DemandFit, concurrency: float, source: str) -> dict[str, Figure]:
-    """A scenario's figures with `concurrency` queries in the batch; the bounds are those of the terms, taken together."""
+    """Figures with `concurrency` queries in the batch; the bounds are those of the terms, taken together."""
     demand = fit.at(concurrency)
     base, prefill, decode = fit.base_gpu_s, fit.prefill_gpu_s_per_token, fit.decode_gpu_s_per_token
     step = fit.step_gpu_s_per_token
