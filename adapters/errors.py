@@ -55,3 +55,19 @@ class MissingBase(AdapterError):
 
 class OutputExists(AdapterError):
     """Training would overwrite a folder that is already there."""
+
+
+class OutputBusy(AdapterError):
+    """Another process is training into the same folder, or on the same device."""
+
+
+class Unavailable(AdapterError):
+    """The recipe asks for something that this machine or this installation does not have."""
+
+
+class TrainingPaused(AdapterError):
+    """A run was asked to stop and has kept a checkpoint; the same command goes on from it."""
+
+
+class TrainingCancelled(AdapterError):
+    """A run was asked to stop for good; its checkpoints are gone."""

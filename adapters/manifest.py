@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
@@ -48,8 +48,21 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataVersion:
+    """A data set that had a part in an adapter; `sha256` of the file's bytes is its version, `name` is for people."""
+
+    role: Literal["train", "validation", "heldout"]
+    name: str
+    sha256: Sha256
+    examples: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """`version` names the content (`content_version`), `data_sha256` the training file; `created` is an ISO date."""
+    """`version` names the content (`content_version`), `data_sha256` the training file; `created` is an ISO date.
+
+    `data` names every data set; it is empty in manifests that are older than it.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
@@ -64,6 +77,7 @@ class Manifest:
     scores: tuple[Score, ...]
     libraries: dict[str, str]
     created: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    data: tuple[DataVersion, ...] = ()
 
     def to_json(self) -> str:
         """Indented JSON with the fields in their order here, ending in a newline."""

@@ -1,20 +1,20 @@
-"""Trains a LoRA adapter from a recipe, from top to bottom: read, check, train, round, score, write.
+"""Trains a LoRA adapter from a plan, from top to bottom: claim, train, round, score, write.
 
-Only the assistant's last message carries loss; all messages before it are the prompt. The same seed on the same
-machine gives the same adapter version. Importing this module imports torch and trl; import it where it is used.
+Only assistant turns of weight 1 carry loss. The same seed on the same machine gives the same adapter version, whether
+or not the run was paused or killed on the way: it goes on from its last checkpoint (checkpoints.py). Importing this
+module imports torch and trl; import it where it is used.
 """
 
 import datetime
 import json
 import logging
+import math
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import datasets  # type: ignore[import-untyped]  # it ships no types
@@ -22,134 +22,161 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model_state_dict
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from adapters.dataset import Dataset, Message, load_chat
+from adapters.checkpoints import Checkpoints, Schedule, Stopper
+from adapters.dataset import Dataset
+from adapters.encoding import Encoder, as_dicts
 from adapters.errors import MalformedData, OutputExists
-from adapters.manifest import CONFIG, MANIFEST, WEIGHTS, BaseModel, Manifest, base_fingerprint, content_version
-from adapters.recipe import Recipe, load_recipe
+from adapters.loading import device_id, load_base, refuse_unavailable
+from adapters.manifest import CONFIG, MANIFEST, WEIGHTS, BaseModel, Manifest, Score, content_version
+from adapters.plan import Plan
+from adapters.progress import Reporter
+from adapters.runs import RunFolder, locked
 from adapters.scoring import format_scores
+from adapters.speed import Machine, Speed, remember
 
-_LIBRARIES = ("torch", "transformers", "peft", "trl")
 _QUESTIONS_AT_ONCE = 10
-
-
-def train(recipe_path: Path, base_dir: Path, out: Path, *, command: str, console: Console) -> Manifest:
-    """Train `recipe_path` (recipe.toml, or the folder it is in) on the checkpoint in `base_dir`.
-
-    `out` is the adapter folder to create: complete, or not there at all. `command` is recorded so that the run can be
-    repeated. Raises AdapterError.
-    """
-    recipe_path = recipe_path / "recipe.toml" if recipe_path.is_dir() else recipe_path
-    recipe = load_recipe(recipe_path)
-    data = load_chat(recipe_path.parent / recipe.data, last="assistant")
-    heldout = load_chat(recipe_path.parent / recipe.heldout, last="user")
-    if out.exists():
-        raise OutputExists(f"{out} already exists: remove it or name another folder")
-    base = base_fingerprint(base_dir)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        with _quiet(), _progress(console) as progress:
-            tokenizer = AutoTokenizer.from_pretrained(base_dir, local_files_only=True)
-            _refuse_too_long(data, recipe.max_length, tokenizer)
-            run = _Run(recipe, tokenizer, progress, scratch / "trainer")
-            model = _fit(run, base_dir, data)
-            _round_to_bfloat16(model)
-            answers = _answer(run, model, heldout, "adapter answers")
-            with model.disable_adapter():
-                plain = _answer(run, model, heldout, "base answers")
-        folder = scratch / "adapter"
-        folder.mkdir()
-        _write_weights(model, base, folder)
-        manifest = Manifest(
-            name=recipe.name,
-            version=content_version(folder),
-            base_model=base.name,
-            base_sha256=base.sha256,
-            data_sha256=data.sha256,
-            recipe=asdict(recipe),
-            command=command,
-            seed=recipe.seed,
-            scores=format_scores(recipe.format, answers, plain),
-            libraries={name: version(name) for name in _LIBRARIES},
-            created=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        )
-        (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        folder.rename(out)
-        return manifest
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What every stage of one training run needs; `scratch` is for the trainer's own files."""
+    """What every stage of one training run needs."""
 
-    recipe: Recipe
-    tokenizer: Any
-    progress: Progress
-    scratch: Path
+    plan: Plan
+    encoder: Encoder
+    folder: RunFolder
+    reporter: Reporter
+    stopper: Stopper
+    schedule: Schedule
 
 
-def _fit(run: _Run, base_dir: Path, data: Dataset) -> Any:
+def train(
+    plan: Plan, out: Path, machine: Machine, *, command: str, console: Console, schedule: Schedule | None = None
+) -> Manifest:
+    """Train `plan` into `out`, the adapter folder to create: complete, or not there at all.
+
+    If this very plan was trained into `out` before, nothing is done; if it was paused or killed, it goes on.
+    `command` is recorded so that the run can be repeated. Raises AdapterError; TrainingPaused and TrainingCancelled
+    when the run was asked to stop, by a signal or through its RunFolder.
+    """
+    folder = RunFolder(out)
+    if folder.finished(plan.fingerprint):
+        folder.clear()
+        return Manifest.read(out)
+    if out.exists():
+        raise OutputExists(f"{out} already exists: remove it or name another folder")
+    refuse_unavailable(plan.recipe)
+    with ExitStack() as held:
+        held.enter_context(folder.held())
+        held.enter_context(locked(machine.state / f"{device_id()}.lock", f"a training on {machine.device} is running"))
+        folder.open(plan.fingerprint)
+        reporter = Reporter(folder.journal, console, machine.price)
+        stopper = held.enter_context(Stopper(folder, reporter).listening())
+        reporter.state("preparing")
+        stopper.stop_if_asked()
+        with _quiet(), reporter.shown():
+            run = _Run(plan, Encoder(plan.base_dir), folder, reporter, stopper, schedule or Schedule())
+            model = _fit(run)
+            _round_to_bfloat16(model)
+            manifest = _write(run, model, _score(run, model), command)
+        if speed := _speed(run):
+            remember(machine, plan.base.sha256, speed)
+        folder.scratch.rename(out)
+        reporter.state("succeeded", version=manifest.version, eta_s=0.0)
+        folder.clear()
+        return manifest
+
+
+def measure_speed(plan: Plan, machine: Machine, console: Console, steps: int = 5) -> None:
+    """Train a few steps and remember nothing but how fast they were. Raises AdapterError."""
+    probe = RunFolder(machine.state / "probe")
+    refuse_unavailable(plan.recipe)
+    with locked(machine.state / f"{device_id()}.lock", f"a training on {machine.device} is running"):
+        shutil.rmtree(probe.path, ignore_errors=True)
+        try:
+            reporter = Reporter(probe.journal, console, machine.price)
+            schedule = Schedule(every_s=math.inf, max_steps=steps + 1)
+            with _quiet(), reporter.shown():
+                run = _Run(plan, Encoder(plan.base_dir), probe, reporter, Stopper(probe, reporter), schedule)
+                _fit(run)
+            if speed := _speed(run):
+                remember(machine, plan.base.sha256, speed)
+        finally:
+            shutil.rmtree(probe.path, ignore_errors=True)
+
+
+def _fit(run: _Run) -> Any:
     """The trained peft model, in evaluation mode."""
-    recipe = run.recipe
-    model = AutoModelForCausalLM.from_pretrained(base_dir, dtype=getattr(torch, recipe.dtype), local_files_only=True)
-    rows = [
-        {"prompt": _as_dicts(example.messages[:-1]), "completion": _as_dicts(example.messages[-1:])}
-        for example in data.examples
-    ]
-    lora = LoraConfig(r=recipe.r, lora_alpha=recipe.alpha, target_modules=recipe.target_modules, task_type="CAUSAL_LM")
-    settings = SFTConfig(
-        output_dir=str(run.scratch),
-        num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
-        max_length=recipe.max_length,
-        completion_only_loss=True,
-        # Batches of like lengths: a third of the time would go into padding otherwise.
-        train_sampling_strategy="group_by_length",
-        seed=recipe.seed,
-        bf16=False,
-        gradient_checkpointing=False,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
+    recipe = run.plan.recipe
+    rows = _encoded(run, run.plan.train)
+    checkpoints = Checkpoints(run.folder, run.reporter, run.stopper, run.schedule)
     trainer: Any = SFTTrainer(
-        model=model,
-        args=settings,
-        train_dataset=datasets.Dataset.from_list(rows),
-        processing_class=run.tokenizer,
-        peft_config=lora,
-        callbacks=[_ShowLoss(run.progress)],
+        model=load_base(run.plan),
+        args=_settings(run),
+        train_dataset=rows,
+        eval_dataset=_encoded(run, run.plan.validation) if run.plan.validation else None,
+        processing_class=run.encoder.tokenizer,
+        peft_config=LoraConfig(
+            r=recipe.r, lora_alpha=recipe.alpha, target_modules=recipe.target_modules, task_type="CAUSAL_LM"
+        ),
+        callbacks=[checkpoints],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    if checkpoints.ended():
+        trainer.model.load_adapter(str(checkpoints.last), "default", is_trainable=True)
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoints.last) if checkpoints.last else None)
+    run.stopper.stop_if_asked()
+    if run.plan.validation:
+        run.reporter.state("scoring", valid_loss=trainer.evaluate()["eval_loss"])
     model = trainer.model
     model.eval()
     return model
 
 
-class _ShowLoss(TrainerCallback):
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("training", total=None, note="")
+def _settings(run: _Run) -> SFTConfig:
+    recipe = run.plan.recipe
+    return SFTConfig(
+        output_dir=str(run.folder.checkpoints),
+        num_train_epochs=recipe.epochs,
+        max_steps=run.schedule.max_steps,
+        per_device_train_batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        max_length=recipe.max_length,
+        packing=recipe.packing,
+        eval_packing=False,
+        # Batches of like lengths: a third of the time would go into padding otherwise.
+        train_sampling_strategy="group_by_length",
+        seed=recipe.seed,
+        bf16=recipe.dtype == "bfloat16" and torch.cuda.is_available(),
+        gradient_checkpointing=False,
+        logging_steps=1,
+        # checkpoints.py says when, and removes old ones: transformers would rather keep a broken one than a whole one.
+        save_strategy="no",
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # their signature
-        self._progress.update(self._task, completed=state.global_step, total=state.max_steps)
 
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # their signature
-        if "loss" in state.log_history[-1]:
-            self._progress.update(self._task, note=f"loss {state.log_history[-1]['loss']:.3f}")
+def _encoded(run: _Run, data: Dataset) -> Any:
+    """Ids and labels, which the trainer takes as they are. A cut example would teach the model to stop in mid-answer."""
+    encoded, problems = run.encoder.encode_all(data)
+    longest = run.plan.recipe.max_length
+    problems += [
+        (line, f"{len(sequence.ids)} tokens, max_length is {longest}")
+        for line, sequence in encoded
+        if len(sequence.ids) > longest
+    ]
+    if problems:
+        raise MalformedData(data.path, sorted(problems))
+    return datasets.Dataset.from_list([{"input_ids": each.ids, "labels": each.labels} for _, each in encoded])
 
 
 def _round_to_bfloat16(model: Any) -> None:
@@ -160,23 +187,58 @@ def _round_to_bfloat16(model: Any) -> None:
                 parameter.copy_(parameter.bfloat16())
 
 
+def _score(run: _Run, model: Any) -> tuple[Score, ...]:
+    heldout, pattern = run.plan.heldout, run.plan.recipe.format
+    if heldout is None or pattern is None:
+        return ()
+    run.reporter.state("scoring")
+    answers = _answer(run, model, heldout, "adapter answers")
+    with model.disable_adapter():
+        plain = _answer(run, model, heldout, "base answers")
+    return format_scores(pattern, answers, plain)
+
+
 @torch.inference_mode()
 def _answer(run: _Run, model: Any, questions: Dataset, label: str) -> list[str]:
     """Greedy answers of at most `max_answer` tokens, in the order of the questions."""
-    run.tokenizer.padding_side = "left"
-    prompts = [_as_dicts(example.messages) for example in questions.examples]
+    tokenizer: Any = run.encoder.tokenizer
+    tokenizer.padding_side = "left"
+    prompts = [as_dicts(example.messages) for example in questions.examples]
     answers: list[str] = []
-    task = run.progress.add_task(label, total=len(prompts), note="")
     for start in range(0, len(prompts), _QUESTIONS_AT_ONCE):
+        run.stopper.stop_if_asked()
         batch = prompts[start : start + _QUESTIONS_AT_ONCE]
-        inputs = run.tokenizer.apply_chat_template(
+        inputs = tokenizer.apply_chat_template(
             batch, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
         ).to(model.device)
-        output = model.generate(**inputs, max_new_tokens=run.recipe.max_answer, do_sample=False)
+        output = model.generate(**inputs, max_new_tokens=run.plan.recipe.max_answer, do_sample=False)
         new = output[:, inputs["input_ids"].shape[1] :]
-        answers.extend(run.tokenizer.batch_decode(new, skip_special_tokens=True))
-        run.progress.update(task, completed=len(answers))
+        answers.extend(tokenizer.batch_decode(new, skip_special_tokens=True))
+        run.reporter.advance(label, len(answers), len(prompts))
     return answers
+
+
+def _write(run: _Run, model: Any, scores: tuple[Score, ...], command: str) -> Manifest:
+    """The complete adapter folder, in the run's scratch."""
+    plan, folder = run.plan, run.folder.scratch
+    folder.mkdir()
+    _write_weights(model, plan.base, folder)
+    manifest = Manifest(
+        name=plan.recipe.name,
+        version=content_version(folder),
+        base_model=plan.base.name,
+        base_sha256=plan.base.sha256,
+        data_sha256=plan.train.sha256,
+        recipe=plan.recipe.stated(),
+        command=command,
+        seed=plan.recipe.seed,
+        scores=scores,
+        libraries=plan.libraries,
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        data=plan.data,
+    )
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
 
 
 def _write_weights(model: Any, base: BaseModel, folder: Path) -> None:
@@ -192,31 +254,19 @@ def _write_weights(model: Any, base: BaseModel, folder: Path) -> None:
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
-def _refuse_too_long(data: Dataset, max_length: int, tokenizer: Any) -> None:
-    # A cut example would teach the model to stop in the middle of an answer.
-    lengths = [
-        (example.line, len(tokenizer.apply_chat_template(_as_dicts(example.messages), return_dict=True)["input_ids"]))
-        for example in data.examples
-    ]
-    too_long = [(line, f"{n} tokens, max_length is {max_length}") for line, n in lengths if n > max_length]
-    if too_long:
-        raise MalformedData(data.path, too_long)
-
-
-def _as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [message.as_dict() for message in messages]
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+def _speed(run: _Run) -> Speed | None:
+    recipe, now = run.plan.recipe, run.reporter.now
+    if now.tokens_per_s is None:
+        return None
+    return Speed(
+        tokens_per_s=now.tokens_per_s,
+        steps=run.reporter.steps_timed,
+        measured=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        batch_size=recipe.batch_size,
+        dtype=recipe.dtype,
+        packing=recipe.packing,
+        quantization=recipe.quantization,
     )
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
-        yield progress
 
 
 @contextmanager
