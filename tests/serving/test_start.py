@@ -153,7 +153,7 @@ class _FlakyChild(VllmChild):
 
     def __init__(self, home: Path) -> None:
         cpu = Device("cpu", "test", 1)
-        super().__init__(Engine.model_validate({}), model="m", base_model="m", device=cpu, loras=(), home=home)
+        super().__init__(Engine.model_validate({}), model="m", base_model="m", device=cpu, loras=None, home=home)
         self._spawned = 0
 
     def command(self, port: int) -> list[str]:
