@@ -54,7 +54,7 @@ def test_scores_between_nought_and_one_keep_the_promise_too() -> None:
 
 
 def test_the_expected_payment_of_a_block_never_exceeds_the_stake() -> None:
-    """The proof in the module, on a grid of truths: a block's e-value is at most 1 on average if the canary is no worse."""
+    """The proof in the module, on a grid of truths: a block pays at most 1 on average if the canary is no worse."""
     grid = [0.0, 0.1, 0.5, 0.9, 1.0]
     for share in (0.5, 0.25):
         ratio = round((1 - share) / share)
