@@ -69,11 +69,12 @@ class Rollout:
         async with self._lock:
             engine_name = f"{name}@{version}"
             try:
-                if any(each.engine_name == engine_name for each in self._catalogue.adapters):
-                    raise VersionInUse(f"a served model is bound to {engine_name}: change breakeven.yaml first")
-                if self.traffic.running(engine_name):
-                    raise VersionInUse(f"{engine_name} is answering requests right now: try again when they are done")
+                # What an alias means is refused by the registry, and must stay in the engine.
                 if version not in self.desk.registry.aliases(name).values():
+                    if any(each.engine_name == engine_name for each in self._catalogue.adapters):
+                        raise VersionInUse(f"a served model is bound to {engine_name}: change breakeven.yaml first")
+                    if self.traffic.running(engine_name):
+                        raise VersionInUse(f"{engine_name} is answering requests right now: try again when it has")
                     await self._unload(engine_name)
                 await asyncio.to_thread(self.desk.registry.remove, name, version, cause)
             except AdapterError as error:

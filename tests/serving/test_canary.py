@@ -71,7 +71,7 @@ async def test_without_a_user_the_key_decides(tmp_path: Path) -> None:
 
 async def test_a_worse_canary_is_rolled_back_by_votes_across_a_restart(tmp_path: Path) -> None:
     prod, canary = installed(tmp_path, range(2))
-    votes = 0
+    votes, last = 0, dict[str, Any]()
     for life in range(2):
         async with serving(tmp_path, HALF) as (stack, client):
             if life == 0:

@@ -169,7 +169,7 @@ async def test_an_operator_may_ask_any_installed_version_by_name(tmp_path: Path)
 async def test_a_configured_folder_is_followed_until_an_operator_decides(tmp_path: Path) -> None:
     folder = tmp_path / "configured"
     settings = settings_for(tmp_path / "home", models=MODELS).model_copy(update={"adapters": (folder,)})
-    served = []
+    served, notes = [], tuple[str, ...]()
     for seed in (1, 2, 3):
         write_adapter(folder, seed)
         async with running(settings) as stack:
