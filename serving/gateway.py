@@ -102,16 +102,8 @@ async def open_gateway(
         device = detect()
         prices = prices_for(device)
         meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
-        base = chosen_base(settings, device)
-        desk = await asyncio.to_thread(open_desk, settings, base)
-        notes = await asyncio.to_thread(install_configured, desk, settings)
-        rebuild = partial(build_catalogue, settings, base_name(base), desk.registry, int(time.time()), desk.identity)
-        catalogue = await asyncio.to_thread(rebuild)
-        catalogue.left_out = (*notes, *catalogue.left_out)
-        engine = await _engine(settings, base, device, first_loras(settings, desk.registry, catalogue), progress)
-        stack.push_async_callback(engine.stop)
-        rollout = Rollout(desk, catalogue, rebuild, engine)
-        stack.push_async_callback(rollout.close)
+        rollout = await _open_rollout(stack, settings, device, progress)
+        engine, catalogue = rollout.engine, rollout.catalogue
         # Beside the embedder: both mostly import libraries, on one core each.
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
@@ -143,6 +135,21 @@ async def open_gateway(
             metrics=metrics,
             limits=limits,
         )
+
+
+async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress) -> Rollout:
+    """The served models with their adapters, and the engine that is to serve them, which is not started yet."""
+    base = chosen_base(settings, device)
+    desk = await asyncio.to_thread(open_desk, settings, base)
+    notes = await asyncio.to_thread(install_configured, desk, settings)
+    rebuild = partial(build_catalogue, settings, base_name(base), desk.registry, int(time.time()), desk.identity)
+    catalogue = await asyncio.to_thread(rebuild)
+    catalogue.left_out = (*notes, *catalogue.left_out)
+    engine = await _engine(settings, base, device, first_loras(settings, desk.registry, catalogue), progress)
+    stack.push_async_callback(engine.stop)
+    rollout = Rollout(desk, catalogue, rebuild, engine)
+    stack.push_async_callback(rollout.close)
+    return rollout
 
 
 async def _open_knowledge(
