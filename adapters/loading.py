@@ -39,4 +39,6 @@ def refuse_unavailable(recipe: Recipe) -> None:
             'with one, or remove the key and train with dtype = "bfloat16"'
         )
     if torch.cuda.is_available() and torch.cuda.device_count() > 1:
-        raise Unavailable("training uses one GPU: say which with CUDA_VISIBLE_DEVICES, for example CUDA_VISIBLE_DEVICES=0")
+        raise Unavailable(
+            "training uses one GPU: say which with CUDA_VISIBLE_DEVICES, for example CUDA_VISIBLE_DEVICES=0"
+        )

@@ -10,7 +10,7 @@ import typer
 from adapters.aliases import PROD
 from adapters.registry import Registry
 from breakeven.console import Config, console, output
-from serving.gateway import prepare_weights
+from serving.engine.checkpoint import prepare_weights
 from serving.settings import load_settings, share_cores
 from serving.versions import add
 

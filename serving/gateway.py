@@ -1,7 +1,6 @@
 """Assembles the gateway from its settings, and takes it apart again in order."""
 
 import asyncio
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from retrieval.batching import BatchingEmbedder
 from retrieval.calibrator import Calibrator
@@ -31,10 +29,11 @@ from serving.accounting.metrics import MetricsSink
 from serving.accounting.recent import RecentRequests
 from serving.auth import LOCAL_OPERATOR, KeyStore
 from serving.completions import Completions, Runtime
+from serving.engine.checkpoint import find_checkpoint, prepare_weights
 from serving.engine.child import VllmChild
 from serving.engine.device import Device, detect
 from serving.engine.loras import Loras
-from serving.engine.protocol import Engine, EngineFailed, Progress
+from serving.engine.protocol import Engine, Progress
 from serving.engine.simulated import SIMULATED_MODEL, SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.engine.weights import EMBEDDED_MODEL
@@ -47,6 +46,7 @@ from serving.rollout.operations import Rollout
 from serving.rollout.quality import Quality
 from serving.sections import Settings
 from serving.stores.service import Stores, open_stores
+from serving.tuning.service import Host, Tuning, open_tuning, train_command
 
 LEDGER_TICK_S = 1.0
 _SEARCHES = 16  # at a time
@@ -67,6 +67,7 @@ class Gateway:
     completions: Completions
     responses: Responses
     stores: Stores
+    tuning: Tuning
     keys: KeyStore
     metrics: MetricsSink
     limits: Limits
@@ -116,6 +117,11 @@ async def open_gateway(
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
         sinks = (metrics, ledger, LogSink(prices), recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
+        checkpoint = partial(find_checkpoint, chosen_base(settings, device), settings.home, progress)
+        host = Host(engine.base_model, device, train_command(checkpoint), rollout.install)
+        tuning = await stack.enter_async_context(
+            open_tuning(stores.database, stores.uploads, settings, host, time.time)
+        )
         runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
         completions = Completions(runtime)
         yield Gateway(
@@ -131,6 +137,7 @@ async def open_gateway(
             completions=completions,
             responses=Responses(runtime, completions),
             stores=stores,
+            tuning=tuning,
             keys=keys,
             metrics=metrics,
             limits=limits,
@@ -256,22 +263,6 @@ async def _engine(settings: Settings, base: str, device: Device, loras: Loras | 
         return VllmClient(engine, engine.url, engine.api_key, base_name(base), loras)
     model = str(await prepare_weights(settings.home, progress)) if base == EMBEDDED_MODEL else base
     return VllmChild(engine, model=model, base_model=base_name(base), device=device, loras=loras, home=settings.home)
-
-
-async def prepare_weights(home: Path, progress: Progress) -> Path:
-    """The embedded base model's checkpoint folder, converted first if need be. Raises EngineFailed."""
-    target = (home / "models" / EMBEDDED_MODEL).resolve()
-    if target.is_dir():
-        return target
-    progress(f"converting {EMBEDDED_MODEL} (once)")
-    command = (sys.executable, "-m", "serving.engine.weights", str(target))
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-    _, stderr = await process.communicate()
-    if process.returncode != 0:
-        lines = stderr.decode("utf-8", "replace").strip().splitlines()
-        raise EngineFailed("the base model could not be prepared: " + "\n".join(lines[-5:]))
-    return target
 
 
 async def _tick(ledger: LedgerSink) -> None:

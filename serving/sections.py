@@ -93,7 +93,10 @@ class Tuning(Section):
     alpha: int = Field(32, ge=1, description="Weight of the adapter; the usual choice is twice the rank.")
     max_length: int = Field(1024, ge=16, description="Tokens of an example at most.")
     gpu_memory_share: float = Field(
-        0, ge=0, lt=1, description="Share of the GPU's memory that is kept for training beside the engine; 0 refuses it."
+        0,
+        ge=0,
+        lt=1,
+        description="Share of the GPU's memory that is kept for training beside the engine; 0 refuses it.",
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from adapters.aliases import CANARY, PROD
@@ -63,6 +64,21 @@ class Rollout:
         """Let prod mean what it meant before, or end a canary. Raises GatewayError."""
         async with self._lock:
             return await self._rollback(name, alias, cause)
+
+    async def install(self, folder: Path) -> str:
+        """Take a trained adapter into the registry and, if there is one, the engine. Returns its name as a model.
+
+        Raises AdapterError, AdapterUnavailable.
+        """
+        cause = Cause(who="fine-tuning", reason="the first version")
+        async with self._lock:
+            version = await asyncio.to_thread(
+                self.desk.registry.install, folder, self.desk.identity, self.desk.admits, cause
+            )
+            with suppress(EngineUnavailable):
+                await self._load(version)
+            await self._refresh()
+        return version.engine_name
 
     async def remove(self, name: str, version: str, cause: Cause) -> None:
         """Delete a version that no alias and no served model means. Raises GatewayError, and then it is still there."""

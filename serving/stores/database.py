@@ -1,4 +1,4 @@
-"""The catalogue of files, vector stores and fine-tuning jobs: one SQLite file, asked off the event loop, one transaction per write."""
+"""The catalogue of files, vector stores and fine-tuning jobs: one SQLite file, a transaction a write, off the loop."""
 
 import asyncio
 import sqlite3
@@ -31,7 +31,7 @@ CREATE INDEX IF NOT EXISTS waiting ON attachments (status) WHERE status = 'in_pr
 CREATE INDEX IF NOT EXISTS attachments_of_file ON attachments (file_id);
 CREATE TABLE IF NOT EXISTS tuning_jobs (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, wanted TEXT NOT NULL, state TEXT NOT NULL, created_at REAL NOT NULL,
-    finished_at REAL, version TEXT, error TEXT, attempts INTEGER NOT NULL DEFAULT 0
+    finished_at REAL, version TEXT, error TEXT, deaths INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS batches (
     id TEXT PRIMARY KEY, store_id TEXT NOT NULL REFERENCES stores (id) ON DELETE CASCADE, created_at REAL NOT NULL

@@ -71,7 +71,6 @@ class Job:
     finished_at: float | None
     version: str | None
     error: str | None
-    attempts: int
 
     def wire(self, last: Event | None) -> Wire:
         """OpenAI's object; `last` is the last line of the run's journal."""
@@ -180,7 +179,9 @@ def _hyperparameters(stated: Any) -> Hyperparameters:
     for name in ("n_epochs", "batch_size"):
         value = values.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 256):
-            raise BadRequest(f'`{name}` must be "auto" or a whole number from 1 to 256', param=f"hyperparameters.{name}")
+            raise BadRequest(
+                f'`{name}` must be "auto" or a whole number from 1 to 256', param=f"hyperparameters.{name}"
+            )
     rate = values.get("learning_rate_multiplier")
     if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 100):
         name = "hyperparameters.learning_rate_multiplier"

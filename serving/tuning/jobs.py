@@ -15,7 +15,7 @@ class Jobs:
 
     async def create(self, tenant: str, wanted: Wanted, now: float) -> Job:
         """Queued."""
-        job = Job(f"ftjob-{secrets.token_hex(12)}", tenant, wanted, "queued", now, None, None, None, 0)
+        job = Job(f"ftjob-{secrets.token_hex(12)}", tenant, wanted, "queued", now, None, None, None)
         await self._database.write(
             (
                 "INSERT INTO tuning_jobs (id, tenant, wanted, state, created_at) VALUES (?,?,?,?,?)",
@@ -47,15 +47,16 @@ class Jobs:
         return None if row is None else _job(row)
 
     async def move(self, job: Job, state: State, *, among: tuple[State, ...]) -> bool:
-        """To another state if it is in one `among`; False if somebody moved it meanwhile."""
+        """To `state` if it is in one of `among`; False if somebody moved it meanwhile."""
         marks = ",".join("?" * len(among))
         sql = f"UPDATE tuning_jobs SET state = ? WHERE id = ? AND state IN ({marks})"  # noqa: S608  # question marks
         return bool(await self._database.write((sql, (state, job.id, *among))))
 
-    async def begin(self, job: Job) -> bool:
-        """An attempt starts. False if it was cancelled or paused meanwhile."""
-        sql = "UPDATE tuning_jobs SET state = 'running', attempts = attempts + 1 WHERE id = ? AND state IN (?, ?)"
-        return bool(await self._database.write((sql, (job.id, "queued", "running"))))
+    async def died(self, job: Job) -> int:
+        """Its trainer has died; returns how often that was."""
+        await self._database.write(("UPDATE tuning_jobs SET deaths = deaths + 1 WHERE id = ?", (job.id,)))
+        row = await self._database.row("SELECT deaths FROM tuning_jobs WHERE id = ?", job.id)
+        return 0 if row is None else int(row["deaths"])
 
     async def end(self, job: Job, state: State, now: float, *, version: str | None = None, error: str = "") -> None:
         """It has ended, well or not."""
@@ -74,5 +75,4 @@ def _job(row: Row) -> Job:
         finished_at=row["finished_at"],
         version=row["version"],
         error=row["error"],
-        attempts=row["attempts"],
     )

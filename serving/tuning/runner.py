@@ -19,36 +19,39 @@ from serving.tuning.recipe import write_recipe
 
 logger = logging.getLogger("breakeven")
 _LOOK_S = 0.5
-_PAUSE_S = 5.0  # after a fault of ours, so that it does not fill the log
-_ATTEMPTS = 3  # of a trainer that dies without a word
+_ATTEMPTS = 3  # of a trainer that dies without a word: the machine may have been short of memory
 _LAST_LINES = 5
 _ADAPTER, _LOG = "adapter", "trainer.log"
+# Takes the recipe's folder and the adapter folder to create.
+Command = Callable[[Path, Path], Awaitable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """How jobs are trained. `command` gets the recipe's folder and the adapter folder to create, and runs with
-    `environment` on top of ours; `publish` makes the adapter in that folder usable and returns the model's name."""
+    """How jobs are trained. `command` runs with `environment` on top of ours; `publish` makes the adapter in a folder
+    usable and returns the model's name."""
 
-    command: Callable[[Path, Path], Awaitable[Sequence[str]]]
+    command: Command
     environment: Mapping[str, str]
     publish: Callable[[Path], Awaitable[str]]
     recipe: Callable[[Job], dict[str, str | int | float]]
 
 
 class Runner:
-    """Runs between `start` and `stop`; `waiting` is set whenever there may be something to do."""
+    """Runs between `start` and `stop`."""
 
-    def __init__(
-        self, jobs: Jobs, files: Files, folder: Path, trainer: Trainer, waiting: asyncio.Event, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, jobs: Jobs, files: Files, folder: Path, trainer: Trainer, clock: Callable[[], float]) -> None:
         self._jobs, self._files, self._folder, self._trainer = jobs, files, folder, trainer
-        self._waiting, self._clock = waiting, clock
+        self._clock, self._waiting = clock, asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        self._waiting.set()
 
     def start(self) -> None:
         """Goes on with what an earlier gateway left."""
-        self._waiting.set()
+        self.wake()
         self._task = asyncio.create_task(self._run_all())
 
     async def stop(self) -> None:
@@ -65,16 +68,15 @@ class Runner:
         while True:
             await self._waiting.wait()
             self._waiting.clear()
-            try:
-                while (job := await self._jobs.next()) is not None:
+            while (job := await self._jobs.next()) is not None:
+                try:
                     await self._run(job)
-            except Exception:
-                logger.exception("fine-tuning failed; trying again in %.0f s", _PAUSE_S)
-                await asyncio.sleep(_PAUSE_S)
-                self._waiting.set()
+                except Exception as error:
+                    logger.exception("fine-tuning job %s failed", job.id)
+                    await self._jobs.end(job, "failed", self._clock(), error=f"it could not be run: {error}")
 
     async def _run(self, job: Job) -> None:
-        if not await self._jobs.begin(job):
+        if not await self._jobs.move(job, "running", among=("queued", "running")):
             return
         run, died = self.run_of(job), ""
         if not run.running():
@@ -84,7 +86,7 @@ class Runner:
                 await self._jobs.end(job, "failed", self._clock(), error="its file was deleted; upload it again")
                 return
             died = await self._train(job, run)
-        while run.running():  # an earlier gateway's
+        while run.running():  # noqa: ASYNC110  # an earlier gateway's: a process of which there is only the lock
             await asyncio.sleep(_LOOK_S)
         await self._conclude(job, run, died)
 
@@ -134,5 +136,5 @@ class Runner:
             await self._jobs.move(job, "paused", among=("running",))
         elif last is not None and last.state == "failed":
             await self._jobs.end(job, "failed", now, error=last.error or died)
-        elif job.attempts + 1 >= _ATTEMPTS:
+        elif await self._jobs.died(job) >= _ATTEMPTS:
             await self._jobs.end(job, "failed", now, error=died or "the trainer died")

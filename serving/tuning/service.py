@@ -21,7 +21,7 @@ from serving.stores.paging import Page, Wire
 from serving.tuning.job import Job, State, checkpoint_wire, event_wire, parse
 from serving.tuning.jobs import Jobs
 from serving.tuning.recipe import recipe_of
-from serving.tuning.runner import Runner, Trainer
+from serving.tuning.runner import Command, Runner, Trainer
 
 Clock = Callable[[], float]
 _WHOLE_GPU = 0.95  # of its memory: the driver and both processes' contexts need the rest
@@ -29,23 +29,21 @@ _WHOLE_GPU = 0.95  # of its memory: the driver and both processes' contexts need
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where jobs are trained: the base model's name and how to get its checkpoint, and what installs an adapter and
-    returns the model's name."""
+    """Where jobs are trained: the base model's name, the command that trains (see `train_command`), and what installs
+    an adapter folder and returns the model's name."""
 
     base: str
-    base_folder: Callable[[], Awaitable[Path]]
     device: Device
+    command: Command
     publish: Callable[[Path], Awaitable[str]]
 
 
 class Tuning:
     """Every call is an operator's and sees the jobs of the operator's tenant."""
 
-    def __init__(
-        self, jobs: Jobs, files: Files, runner: Runner, settings: Settings, host: Host, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, jobs: Jobs, files: Files, runner: Runner, settings: Settings, host: Host) -> None:
         self._jobs, self._files, self._runner = jobs, files, runner
-        self._settings, self._host, self._wake = settings, host, wake
+        self._settings, self._host = settings, host
 
     async def create(self, caller: Caller, fields: Mapping[str, Any], now: float) -> Wire:
         """Queue a job. Raises BadRequest, NotFound for a file, NotOffered, Conflict where nothing can be trained."""
@@ -59,7 +57,7 @@ class Tuning:
             if id is not None and (await self._files.find(caller.tenant, id, now)).purpose != TUNING_PURPOSE:
                 raise BadRequest(f"`{name}` must have been uploaded with purpose {TUNING_PURPOSE!r}", param=name)
         job = await self._jobs.create(caller.tenant, wanted, now)
-        self._wake()
+        self._runner.wake()
         return job.wire(None)
 
     async def page(self, caller: Caller, page: Page) -> Wire:
@@ -91,7 +89,7 @@ class Tuning:
         job = await self._jobs.find(caller.tenant, id)
         if not await self._jobs.move(job, "queued", among=("paused",)):
             self._expect(job, "resume", "paused")
-        self._wake()
+        self._runner.wake()
         return await self.retrieve(caller, id)
 
     async def events(self, caller: Caller, id: str, page: Page) -> Wire:
@@ -132,27 +130,32 @@ def refuse_crowded_gpu(settings: Settings, device: Device) -> None:
         )
 
 
+def train_command(checkpoint: Callable[[], Awaitable[Path]]) -> Command:
+    """`breakeven train` on the base model whose folder `checkpoint` finds."""
+
+    async def command(recipe: Path, out: Path) -> tuple[str, ...]:
+        base = str(await checkpoint())
+        return (sys.executable, "-m", "breakeven", "train", str(recipe), "--base", base, "--out", str(out))
+
+    return command
+
+
 @asynccontextmanager
 async def open_tuning(
     database: Database, files: Files, settings: Settings, host: Host, clock: Clock
 ) -> AsyncIterator[Tuning]:
     """Goes on with what an earlier gateway left, and works in the background until the end."""
-    jobs, waiting = Jobs(database), asyncio.Event()
-
-    async def command(recipe: Path, out: Path) -> tuple[str, ...]:
-        base = await host.base_folder()
-        return (sys.executable, "-m", "breakeven", "train", str(recipe), "--base", str(base), "--out", str(out))
-
+    jobs = Jobs(database)
     trainer = Trainer(
-        command=command,
+        command=host.command,
         environment={"BREAKEVEN_HOME": str(settings.home.resolve())},
         publish=host.publish,
         recipe=lambda job: recipe_of(_adapter_name(job), job.wanted, settings.tuning, gpu=host.device.kind == "gpu"),
     )
-    runner = Runner(jobs, files, settings.home / "tuning", trainer, waiting, clock)
+    runner = Runner(jobs, files, settings.home / "tuning", trainer, clock)
     runner.start()
     try:
-        yield Tuning(jobs, files, runner, settings, host, waiting.set)
+        yield Tuning(jobs, files, runner, settings, host)
     finally:
         await runner.stop()
 

@@ -81,7 +81,13 @@ def chat(*turns: str, **more: Any) -> str:
 
 
 def write_recipe(
-    folder: Path, *, epochs: int = 1, max_length: int = 128, scored: bool = True, more: str = "", lines: Sequence[str] = ()
+    folder: Path,
+    *,
+    epochs: int = 1,
+    max_length: int = 128,
+    scored: bool = True,
+    more: str = "",
+    lines: Sequence[str] = (),
 ) -> Path:
     """A folder with recipe.toml and its data; four examples unless `lines` are given."""
     folder.mkdir(exist_ok=True)
