@@ -122,7 +122,7 @@ async def test_answers_are_checked_on_their_own(tmp_path: Path, stream: bool) ->
     async with serving(tmp_path, models, simulated_tokens=6) as (stack, client):
 
         async def answer(**options: Any) -> None:
-            found = await client.chat.completions.create(model="tone", messages=ASK, stream=stream, **options)
+            found: Any = await client.chat.completions.create(model="tone", messages=ASK, stream=stream, **options)
             if stream:
                 async for _ in found:
                     pass
