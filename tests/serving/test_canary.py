@@ -114,22 +114,30 @@ async def test_a_canary_that_is_as_good_stays(tmp_path: Path) -> None:
         assert stack.gateway.quality.state() == []
 
 
-async def test_answers_are_checked_on_their_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_answers_are_checked_on_their_own(tmp_path: Path, stream: bool) -> None:
     (prod,) = installed(tmp_path, [1])
     models = {"tone": {"adapter": "tone", "canary": {"pattern": "one two three one two three"}}}
-    async with serving(tmp_path, models) as (stack, client):
-        await asked(client, max_tokens=6)  # the simulator repeats the question
-        await asked(client, max_tokens=5)
-        async for _ in await client.chat.completions.create(model="tone", messages=ASK, stream=True, max_tokens=6):
-            pass
-        form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
-        await asked(client, response_format=form)
-        await client.responses.create(model="tone", input="one two three", max_output_tokens=6)
-        await client.completions.create(model="tone", prompt="one two three", max_tokens=6)
+    # The simulator repeats the question.
+    async with serving(tmp_path, models, simulated_tokens=6) as (stack, client):
+
+        async def answer(**options: Any) -> None:
+            found: Any = await client.chat.completions.create(model="tone", messages=ASK, stream=stream, **options)
+            if stream:
+                async for _ in found:
+                    pass
+
+        await answer()
+        await answer(max_tokens=6)
+        await answer(max_tokens=5)  # cut off by the client, which says nothing about the version
+        await answer(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {}}})
+        if not stream:
+            await client.responses.create(model="tone", input="one two three")
+            await client.completions.create(model="tone", prompt="one two three")
         await stack.gateway.quality.checked()
         labels = {"model": "tone", "adapter": prod.engine_name, "source": "check"}
-        assert metric(stack, "breakeven_version_scored_total", **labels) == 6
-        assert metric(stack, "breakeven_version_score_total", **labels) == 4
+        assert metric(stack, "breakeven_version_scored_total", **labels) == (3 if stream else 5)
+        assert metric(stack, "breakeven_version_score_total", **labels) == (2 if stream else 4)
 
 
 async def test_a_vote_is_for_ones_own_tenant_and_counts_once(tmp_path: Path) -> None:
