@@ -188,7 +188,9 @@ def _call(position: int, call: Any) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
-        raise _BadLine("tools", f"message {position}: arguments of {function['name']} must be a JSON object in a string")
+        raise _BadLine(
+            "tools", f"message {position}: arguments of {function['name']} must be a JSON object in a string"
+        )
     return {"name": function["name"], "arguments": arguments}
 
 

@@ -16,7 +16,7 @@ def load_base(plan: Plan) -> Any:
     extra: dict[str, Any] = {}
     if plan.recipe.quantization == "4bit":
         # As in QLoRA (Dettmers 2023).
-        extra["quantization_config"] = BitsAndBytesConfig(
+        extra["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # theirs is not typed
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -39,4 +39,6 @@ def refuse_unavailable(recipe: Recipe) -> None:
             'with one, or remove the key and train with dtype = "bfloat16"'
         )
     if torch.cuda.is_available() and torch.cuda.device_count() > 1:
-        raise Unavailable("training uses one GPU: say which with CUDA_VISIBLE_DEVICES, for example CUDA_VISIBLE_DEVICES=0")
+        raise Unavailable(
+            "training uses one GPU: say which with CUDA_VISIBLE_DEVICES, for example CUDA_VISIBLE_DEVICES=0"
+        )

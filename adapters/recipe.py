@@ -79,7 +79,9 @@ def load_recipe(path: Path) -> Recipe:
         wrong = "\n".join(f"  {_explain(list(item['loc']), item['msg'])}" for item in error.errors())
         raise MalformedRecipe(f"{path.name}: correct these keys, then run again\n{wrong}") from None
     if len({value is None for value in (recipe.heldout, recipe.format, recipe.max_answer)}) > 1:
-        raise MalformedRecipe(f"{path.name}: heldout, format and max_answer score an adapter together: give all or none")
+        raise MalformedRecipe(
+            f"{path.name}: heldout, format and max_answer score an adapter together: give all or none"
+        )
     return recipe
 
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from adapters.checkpoints import Schedule
 from adapters.manifest import Manifest
 from adapters.plan import make_plan
+from adapters.runs import Schedule
 from adapters.speed import Machine
 from adapters.training import train
 
@@ -81,7 +81,13 @@ def chat(*turns: str, **more: Any) -> str:
 
 
 def write_recipe(
-    folder: Path, *, epochs: int = 1, max_length: int = 128, scored: bool = True, more: str = "", lines: Sequence[str] = ()
+    folder: Path,
+    *,
+    epochs: int = 1,
+    max_length: int = 128,
+    scored: bool = True,
+    more: str = "",
+    lines: Sequence[str] = (),
 ) -> Path:
     """A folder with recipe.toml and its data; four examples unless `lines` are given."""
     folder.mkdir(exist_ok=True)
