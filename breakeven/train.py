@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from adapters.runs import Schedule
 from adapters.speed import Machine, Price
 from benchmarks.errors import PriceError
 from benchmarks.prices import load_prices
+from benchmarks.prices.validity import notes
 from breakeven.console import Config, console, output
 from serving.engine.device import detect
 from serving.gateway import prepare_weights
@@ -78,5 +80,7 @@ def machine_of(settings: Settings) -> Machine:
         with contextlib.suppress(PriceError):
             book = load_prices()
             found = book.cpu if device.kind == "cpu" else book.gpu_for(device.name)
-            price = Price(found.usd_per_hour, f"{found.source} ({found.basis})")
+            price = Price(found.usd_per_hour, f"{found.source}, seen on {found.as_of} ({found.basis})")
+            for note in notes(found, date.today()):
+                console.print(f"note: {note}", markup=False)
     return Machine(settings.home / "training", device.name, price)
