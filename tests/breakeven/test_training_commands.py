@@ -21,7 +21,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def breakeven(home: Path, *arguments: object) -> Result:
     words = [str(argument) for argument in arguments]
     app: typer.Typer = command_line(words)
-    return CliRunner(env={"BREAKEVEN_HOME": str(home), "BREAKEVEN_COST_USD_PER_HOUR": "3.6"}).invoke(app, words)
+    return CliRunner(env={"BREAKEVEN_HOME": str(home), "BREAKEVEN_COST__USD_PER_HOUR": "3.6"}).invoke(app, words)
 
 
 def test_from_a_table_to_an_estimate(base: Path, tmp_path: Path) -> None:
