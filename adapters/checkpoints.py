@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,18 +20,9 @@ from transformers import TrainerCallback, TrainerState
 
 from adapters.errors import TrainingCancelled, TrainingPaused
 from adapters.progress import Reporter
-from adapters.runs import COMPLETE, RunFolder, StopRequest
+from adapters.runs import COMPLETE, RunFolder, Schedule, StopRequest
 
 _RANDOM_STATE = "epoch_random_state.pt"
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """When to write a checkpoint: after so many seconds, and after so many steps if given. `max_steps` -1: no limit."""
-
-    every_s: float = 120.0
-    every_steps: int | None = None
-    max_steps: int = -1
 
 
 class Stopper:
@@ -104,25 +94,29 @@ class Checkpoints(TrainerCallback):
         if self.last is None:
             return False
         state = TrainerState.load_from_json(str(self.last / "trainer_state.json"))
-        return state.global_step >= state.max_steps
+        return bool(state.global_step >= state.max_steps)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # their signature
+        """Count from here."""
+        self._saved_at, self._saved_step = time.monotonic(), state.global_step
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # their signature
+        """Draw the order of the examples as it was drawn before the interruption."""
         if self.last is not None and self._epoch_state is None:
             kept = torch.load(self.last / _RANDOM_STATE, weights_only=True)
             mid_epoch = state.global_step % len(kwargs["train_dataloader"]) > 0
             torch.set_rng_state(kept["epoch" if mid_epoch else "now"])
         self._epoch_state = torch.get_rng_state()
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # their signature
-        self._saved_at, self._saved_step = time.monotonic(), state.global_step
-
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # their signature
+        """Save or stop, if it is time or somebody asked."""
         wanted = self._stopper.requested()
         ended = state.global_step >= state.max_steps
         control.should_training_stop |= ended or wanted is not None
         control.should_save = wanted != "cancel" and (ended or wanted == "pause" or self._due(state.global_step))
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # their signature
+        """Report the step."""
         logged = state.log_history[-1]
         if "loss" in logged:
             self._reporter.step(
@@ -134,6 +128,7 @@ class Checkpoints(TrainerCallback):
             )
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # their signature
+        """Add what transformers leaves out, mark the checkpoint complete and drop the one before."""
         folder = self._folder.checkpoints / f"checkpoint-{state.global_step}"
         torch.save({"epoch": self._epoch_state, "now": torch.get_rng_state()}, folder / _RANDOM_STATE)
         # The disk may reorder what it is given: everything must be on it before the last file says so.

@@ -16,7 +16,7 @@ def load_base(plan: Plan) -> Any:
     extra: dict[str, Any] = {}
     if plan.recipe.quantization == "4bit":
         # As in QLoRA (Dettmers 2023).
-        extra["quantization_config"] = BitsAndBytesConfig(
+        extra["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # theirs is not typed
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,

@@ -25,6 +25,7 @@ VERSION_PATTERN = r"^[0-9a-f]{12}$"
 _ORIGIN = "origin.json"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+DataRole = Literal["train", "validation", "heldout"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -68,7 +69,7 @@ class Measurement:
 class DataVersion:
     """A data set that had a part in an adapter; `sha256` of the file's bytes is its version, `name` is for people."""
 
-    role: Literal["train", "validation", "heldout"]
+    role: DataRole
     name: str
     sha256: Sha256
     examples: Annotated[int, Field(ge=1)]

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from adapters.dataset import Dataset, load_chat
-from adapters.manifest import BaseModel, DataVersion, base_fingerprint
+from adapters.manifest import BaseModel, DataRole, DataVersion, base_fingerprint
 from adapters.recipe import Recipe, load_recipe
 
 LIBRARIES = ("torch", "transformers", "peft", "trl")
@@ -30,7 +30,11 @@ class Plan:
     @property
     def data(self) -> tuple[DataVersion, ...]:
         """The data sets, for the manifest."""
-        sets = (("train", self.train), ("validation", self.validation), ("heldout", self.heldout))
+        sets: tuple[tuple[DataRole, Dataset | None], ...] = (
+            ("train", self.train),
+            ("validation", self.validation),
+            ("heldout", self.heldout),
+        )
         return tuple(
             DataVersion(role=role, name=data.path.name, sha256=data.sha256, examples=len(data.examples))
             for role, data in sets

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,15 @@ from adapters.progress import Journal
 StopRequest = Literal["pause", "cancel"]
 COMPLETE = "complete"
 _TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When to write a checkpoint: after so many seconds, and after so many steps if given. `max_steps` -1: no limit."""
+
+    every_s: float = 120.0
+    every_steps: int | None = None
+    max_steps: int = -1
 
 
 class RunFolder:

@@ -27,7 +27,7 @@ from transformers import PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from adapters.checkpoints import Checkpoints, Schedule, Stopper
+from adapters.checkpoints import Checkpoints, Stopper
 from adapters.dataset import Dataset
 from adapters.encoding import Encoder, as_dicts
 from adapters.errors import MalformedData, OutputExists
@@ -35,7 +35,7 @@ from adapters.loading import device_id, load_base, refuse_unavailable
 from adapters.manifest import CONFIG, MANIFEST, WEIGHTS, BaseModel, Manifest, Score, content_version
 from adapters.plan import Plan
 from adapters.progress import Reporter
-from adapters.runs import RunFolder, locked
+from adapters.runs import RunFolder, Schedule, locked
 from adapters.scoring import format_scores
 from adapters.speed import Machine, Speed, remember
 
@@ -166,7 +166,7 @@ def _settings(run: _Run) -> SFTConfig:
 
 
 def _encoded(run: _Run, data: Dataset) -> Any:
-    """Ids and labels, which the trainer takes as they are. A cut example would teach the model to stop in mid-answer."""
+    """Ids and labels, which the trainer takes as they are. A cut example would teach to stop in the middle."""
     encoded, problems = run.encoder.encode_all(data)
     longest = run.plan.recipe.max_length
     problems += [

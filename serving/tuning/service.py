@@ -134,8 +134,8 @@ def train_command(checkpoint: Callable[[], Awaitable[Path]]) -> Command:
     """`breakeven train` on the base model whose folder `checkpoint` finds."""
 
     async def command(recipe: Path, out: Path) -> tuple[str, ...]:
-        base = str(await checkpoint())
-        return (sys.executable, "-m", "breakeven", "train", str(recipe), "--base", base, "--out", str(out))
+        where = ("--base", str(await checkpoint()), "--out", str(out), "--no-install")
+        return (sys.executable, "-m", "breakeven", "train", str(recipe), *where)
 
     return command
 

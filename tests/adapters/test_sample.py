@@ -31,7 +31,7 @@ def test_it_installs_and_is_small(tmp_path: Path) -> None:
 def test_it_was_trained_from_the_data_and_recipe_beside_it(manifest: Manifest) -> None:
     recipe = load_recipe(SAMPLE / "recipe.toml")
     assert manifest.data_sha256 == load_chat(SAMPLE / recipe.data, last="assistant").sha256
-    assert manifest.recipe == {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
+    assert manifest.recipe == recipe.stated()
     assert manifest.command == "breakeven train examples/support"
 
 
@@ -50,9 +50,11 @@ def test_it_gained_the_format_on_nine_of_ten_heldout_questions(manifest: Manifes
 
 def test_every_training_answer_has_the_format_and_no_question_is_held_out() -> None:
     recipe = load_recipe(SAMPLE / "recipe.toml")
+    assert recipe.heldout is not None and recipe.format is not None
+    pattern = recipe.format
     trained = load_chat(SAMPLE / recipe.data, last="assistant").examples
     heldout = load_chat(SAMPLE / recipe.heldout, last="user").examples
-    assert [each.line for each in trained if not has_format(recipe.format, each.messages[-1].content)] == []
+    assert [each.line for each in trained if not has_format(pattern, each.messages[-1].content)] == []
     questions = [each.messages[-2].content.casefold() for each in trained]
     assert len(set(questions)) == len(questions)
     assert not set(questions) & {each.messages[-1].content.casefold() for each in heldout}

@@ -103,7 +103,7 @@ def test_only_assistant_turns_of_weight_1_carry_loss(base: Path, tmp_path: Path)
     both = first_loss(base, tmp_path / "both", chat(messages=messages))
     messages[1]["weight"] = 0
     second = first_loss(base, tmp_path / "second", chat(messages=messages))
-    first = first_loss(base, tmp_path / "first", chat(messages=messages[:1] + [{**messages[1], "weight": 1}]))
+    first = first_loss(base, tmp_path / "first", chat(messages=[*messages[:1], {**messages[1], "weight": 1}]))
     # Bytes and the two marks around them are tokens here: "first" and its end are 7, "second" and its end are 8.
     assert both == pytest.approx((7 * first + 8 * second) / 15, rel=1e-4)
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from adapters.checkpoints import Schedule
 from adapters.manifest import Manifest
 from adapters.plan import make_plan
+from adapters.runs import Schedule
 from adapters.speed import Machine
 from adapters.training import train
 
