@@ -9,7 +9,7 @@ and those made to look answerable.
 import json
 import random
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,8 @@ def run(
     result = Evaluation(
         corpus.name, len(found.paragraphs), passages, embedder.name, sample, 0, tuple(contrasts), origin
     )
-    output.print(_table(result))
+    for table in _tables(result):
+        output.print(table)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
@@ -147,17 +148,15 @@ def _sampled(chance: random.Random, texts: Sequence[str], most: int) -> list[str
     return chance.sample(texts, min(most, len(texts)))
 
 
-def _table(found: Evaluation) -> Table:
+def _tables(found: Evaluation) -> Iterator[Table]:
     title = f"{found.corpus}: {found.paragraphs} paragraphs, {found.passages} passages, {found.embedder}"
-    table = Table("covered against", "questions", "AUROC (95 %)", f"at {DEFAULT_MINIMUM}", "precision .9", title=title)
+    separation = Table("covered against", "questions", "AUROC", "95 %", title=title, box=None)
+    minima = Table("", "minimum", "precision", "answered", "refused", box=None)
     for one in found.contrasts:
-        interval = f"{one.auroc.value:.4f} ({one.auroc.low:.4f} to {one.auroc.high:.4f})"
-        counts = f"{one.covered} / {one.uncovered}"
-        table.add_row(one.against, counts, interval, _point(one.at_default), _point(one.at_precision))
-    return table
-
-
-def _point(point: Point | None) -> str:
-    if point is None:
-        return "never"
-    return f">= {point.min_score:.3f}: answers {point.answered:.0%}, refuses {point.refused:.0%}"
+        interval = f"{one.auroc.low:.4f} to {one.auroc.high:.4f}"
+        separation.add_row(one.against, f"{one.covered} / {one.uncovered}", f"{one.auroc.value:.4f}", interval)
+        for name, point in (("default", one.at_default), (f"precision {PRECISION}", one.at_precision)):
+            shown = ["never"] if point is None else [f"{point.min_score:.3f}", f"{point.precision:.2f}"]
+            shown += [] if point is None else [f"{point.answered:.0%}", f"{point.refused:.0%}"]
+            minima.add_row(f"{one.against}, {name}", *shown)
+    yield from (separation, minima)
