@@ -27,7 +27,7 @@ from retrieval.store import Store
 from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
-from serving.errors import GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
+from serving.errors import BadRequest, GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
 from serving.reply import Reply
 from serving.sections import Retrieval as RetrievalSettings
 from serving.trace import CLIENT_CLOSED, Trace
@@ -205,6 +205,8 @@ class Knowledge:
         self, caller: Caller, knowledge: str, fields: Mapping[str, Any], limits: openai.Limits
     ) -> dict[str, Any]:
         """The search endpoint: `fields` as in the extension object, plus `query`."""
+        if "knowledge" in fields:
+            raise BadRequest("the path names the knowledge base; leave `knowledge` out", param="knowledge")
         wish = openai.parse_extension({name: value for name, value in fields.items() if name != "query"}, limits)
         top_k = wish.top_k if wish.top_k is not None else self._defaults.top_k
         min_score = wish.min_score if wish.min_score is not None else -1.0
