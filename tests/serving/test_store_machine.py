@@ -57,7 +57,7 @@ class Stores(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.desk, self.marks = Desk(), 0
+        self.desk, self.marks, self.operations = Desk(), 0, 0
         self.tenants = [
             Tenant(
                 number,
@@ -116,7 +116,7 @@ class Stores(RuleBasedStateMachine):
 
     @rule(seed=st.integers(0, 2**32))
     def ask_around(self, seed: int) -> None:
-        chance = random.Random(f"{seed} {done['operation']}")  # the same seed again is not the same volley
+        chance = random.Random(f"{seed} {self.operations}")  # the same seed again is not the same volley
         for _ in range(VOLLEY):
             tenant, victim = chance.sample(self.tenants, 2)
             chance.choice([self._read, self._search, self._pry, self._pry, self._borrow])(chance, tenant, victim)
@@ -177,11 +177,11 @@ class Stores(RuleBasedStateMachine):
     def _pry(self, chance: random.Random, tenant: Tenant, victim: Tenant) -> None:
         """Ids of another tenant's are answered as ids that never were."""
         ids = {
-            "file": chance.choice(sorted(victim.files) or [UNKNOWN["file"]]),
-            "store": chance.choice(sorted(victim.stores) or [UNKNOWN["store"]]),
-            "batch": chance.choice(sorted(victim.batches) or [UNKNOWN["batch"]]),
+            "file": chance.choice(list(victim.files) or [UNKNOWN["file"]]),
+            "store": chance.choice(list(victim.stores) or [UNKNOWN["store"]]),
+            "batch": chance.choice(list(victim.batches) or [UNKNOWN["batch"]]),
         }
-        own = {"own_store": chance.choice(sorted(tenant.stores)), "own_file": next(iter(tenant.files), UNKNOWN["file"])}
+        own = {"own_store": chance.choice(list(tenant.stores)), "own_file": next(iter(tenant.files), UNKNOWN["file"])}
         method, path, body = chance.choice(ATTEMPTS)
         user = path in FOR_USERS and chance.random() < 0.5
         key = tenant.users["everyone"] if user else tenant.operator
@@ -266,6 +266,7 @@ class Stores(RuleBasedStateMachine):
     ) -> Answer:
         """One operation, with what came back looked through. `sent`: what may come back because it was sent."""
         done["operation"] += 1
+        self.operations += 1
         answer = self.desk.ask(key, method, path, body, **form)
         done[str(answer.status)] += 1
         text = answer.text
