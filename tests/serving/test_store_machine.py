@@ -57,7 +57,7 @@ class Stores(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.desk, self.marks, self.operations = Desk(), 0, 0
+        self.desk, self.marks, self.volleys = Desk(), 0, 0
         self.tenants = [
             Tenant(
                 number,
@@ -116,7 +116,8 @@ class Stores(RuleBasedStateMachine):
 
     @rule(seed=st.integers(0, 2**32))
     def ask_around(self, seed: int) -> None:
-        chance = random.Random(f"{seed} {self.operations}")  # the same seed again is not the same volley
+        self.volleys += 1
+        chance = random.Random(f"{seed} {self.volleys}")  # the same seed again is not the same volley
         for _ in range(VOLLEY):
             tenant, victim = chance.sample(self.tenants, 2)
             chance.choice([self._read, self._search, self._pry, self._pry, self._borrow])(chance, tenant, victim)
@@ -266,7 +267,6 @@ class Stores(RuleBasedStateMachine):
     ) -> Answer:
         """One operation, with what came back looked through. `sent`: what may come back because it was sent."""
         done["operation"] += 1
-        self.operations += 1
         answer = self.desk.ask(key, method, path, body, **form)
         done[str(answer.status)] += 1
         text = answer.text
