@@ -35,12 +35,10 @@ REFUSED: Mapping[str, str] = {
 }
 # Fields of OpenAI's that would be ignored although they change the answer. Field -> why.
 NOT_OFFERED: Mapping[str, str] = {
-    "audio": "the served models take and give text only",
-    "modalities": "the served models take and give text only",
+    **dict.fromkeys(("audio", "modalities"), "the served models take and give text only"),
     "moderation": "inputs and answers are not moderated here",
     "web_search_options": "nothing here searches the web; `file_search` searches documents",
     "functions": "it is the old name: send `tools`",
-    "function_call": "it is the old name: send `tool_choice`",
 }
 _TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "thinking"})
 _SCHEMA_FIELDS = ("structured_outputs", "response_format", "guided_json", "guided_regex", "guided_grammar")
