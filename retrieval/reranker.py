@@ -83,7 +83,7 @@ class Reordering:
         return [*sorted(known, key=lambda id: -self._scores[id]), *ranked[self.wish.depth :]]
 
 
-def open_reranker(model: str, threads: int) -> Reranker:
+def open_reranker(model: str, threads: int | None) -> Reranker:
     """From a folder, or from the hub by its id. A folder with model.onnx is run by ONNX Runtime, any other is loaded
     by sentence-transformers. Raises RerankerUnusable."""
     folder = Path(model)
@@ -130,9 +130,9 @@ class CrossEncoderReranker:
 class OnnxReranker:
     """A folder with model.onnx and tokenizer.json: an exported cross-encoder, int8 ones included."""
 
-    def __init__(self, path: Path, name: str, threads: int) -> None:
+    def __init__(self, path: Path, name: str, threads: int | None) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or 0  # 0: all cores
         self._session = onnxruntime.InferenceSession(str(path / ONNX), options, providers=["CPUExecutionProvider"])
         self._inputs = [each.name for each in self._session.get_inputs()]
         if unknown := set(self._inputs) - _INPUTS:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,8 +50,9 @@ def onnx_folder(folder: Path, worth: int = 1, labels: int = 1) -> Path:
 def cross_encoder_folder(folder: Path, seed: int = 0, labels: int = 1) -> Path:
     """A BERT of a few numbers."""
     torch.manual_seed(seed)
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = BertConfig(vocab_size=2000, max_position_embeddings=64, num_labels=labels, **size)
+    size: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    size |= {"intermediate_size": 16, "vocab_size": 2000, "max_position_embeddings": 64, "num_labels": labels}
+    config = BertConfig(**size)
     BertForSequenceClassification(config).save_pretrained(folder)
     tokens = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     PreTrainedTokenizerFast(tokenizer_object=_tokenizer(), model_max_length=64, **tokens).save_pretrained(folder)

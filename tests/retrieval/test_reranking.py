@@ -1,9 +1,12 @@
 """A reranker changes the order, never a score, and only where it was measured to be better."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from retrieval.calibration import LabelledQuestion
 from retrieval.errors import RerankingFailed, UnknownKnowledge
@@ -79,7 +82,7 @@ def test_only_the_first_are_read_and_the_rest_follow(filled: Retriever, me: Scop
 
 def test_a_passage_is_scored_once_though_a_document_changes_meanwhile(filled: Retriever, me: Scope) -> None:
     class Disturbed(MarkReranker):
-        def score(self, question: str, texts: list[str]) -> object:  # type: ignore[override]  # the same call
+        def score(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
             if texts and self.changes:
                 self.changes -= 1
                 filled.ingest(me, "kb", "other.txt", f"number {self.changes} is new".encode())

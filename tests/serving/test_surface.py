@@ -74,7 +74,13 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
         store, file = await filled(client)
         batch = await client.vector_stores.file_batches.create_and_poll(store, file_ids=[file])
         loose = (await client.files.create(file=("loose.md", TEXT), purpose="assistants")).id
-        known = {"vector_store_id": store, "file_id": file, "id": file, "batch_id": batch.id, "query": QUESTION}
+        known: dict[str, Any] = {
+            "vector_store_id": store,
+            "file_id": file,
+            "id": file,
+            "batch_id": batch.id,
+            "query": QUESTION,
+        }
         known |= {"file": ("new.md", TEXT), "files": [("new.md", TEXT)], "purpose": "assistants", "attributes": {}}
         known |= {"model": "plain", "input": QUESTION, "messages": MESSAGES, "metadata": {}, "items": []}
         known |= dict.fromkeys(("response_id", "completion_id", "conversation_id", "item_id", "upload_id"), "x_1")
