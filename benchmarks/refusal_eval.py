@@ -1,4 +1,4 @@
-"""How well the gate tells questions that the documents answer from others: `python -m benchmarks.refusal_eval`.
+"""How well the gate tells questions that the documents answer from others.
 
 Ingests a set in SQuAD's layout through our own pipeline and takes the best score of each question, which is what the
 gateway compares with the minimum score. Covered are questions that a paragraph answers; against them stand the
@@ -8,23 +8,20 @@ and those made to look answerable.
 
 import json
 import random
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.errors import BenchmarkError
 from benchmarks.origin import Origin
 from benchmarks.question_sets import QuestionSet, QuestionSetError, read_questions, read_squad
 from retrieval.chunking import Chunker
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
+from retrieval.embedder import Embedder
 from retrieval.pipeline import Retriever, Scope
 from retrieval.separation import Interval, Point, auroc, curve
 from retrieval.store import EVERYONE, Store
@@ -114,28 +111,34 @@ def evaluate(
             store.close()
 
 
-def main(
-    corpus: Annotated[Path, typer.Argument(help="A set in SQuAD's JSON layout.")],
-    against: Annotated[list[str], typer.Option(help="name=FILE: questions it does not answer (.json, .csv).")],
-    sample: Annotated[int, typer.Option(help="Questions of each kind at most.")] = 1000,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+def run(
+    corpus: Path,
+    against: Sequence[str],
+    open_embedder: Callable[[], Embedder],
+    sample: int,
+    out: Path | None,
+    output: Console,
 ) -> None:
-    """Measure how well covered and uncovered questions are told apart."""
+    """Evaluates a set in SQuAD's layout against questions given as name=FILE, prints a table and writes `out`, a file.
+
+    Raises QuestionSetError.
+    """
     named = dict(one.partition("=")[::2] for one in against)
     if "" in named.values():
         raise QuestionSetError("--against takes name=FILE, such as banking77=test.csv")
-    command = f"python -m benchmarks.refusal_eval {corpus.name}"
+    command = f"breakeven eval refusal {corpus.name}"
     command += "".join(f" --against {name}={Path(file).name}" for name, file in named.items())
     origin = Origin.here(f"{command} --sample {sample}")
     questions = {name: read_questions(Path(file)) for name, file in named.items()}
     found = read_squad(corpus)
-    embedder = SentenceTransformerEmbedder(packaged_minilm())
+    embedder = open_embedder()
     with Progress(console=Console(stderr=True)) as progress:
         passages, contrasts = evaluate(found, questions, embedder, progress, sample)
     result = Evaluation(
         corpus.name, len(found.paragraphs), passages, embedder.name, sample, 0, tuple(contrasts), origin
     )
-    Console().print(_table(result))
+    for table in _tables(result):
+        output.print(table)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
@@ -145,25 +148,15 @@ def _sampled(chance: random.Random, texts: Sequence[str], most: int) -> list[str
     return chance.sample(texts, min(most, len(texts)))
 
 
-def _table(found: Evaluation) -> Table:
+def _tables(found: Evaluation) -> Iterator[Table]:
     title = f"{found.corpus}: {found.paragraphs} paragraphs, {found.passages} passages, {found.embedder}"
-    table = Table("covered against", "questions", "AUROC (95 %)", f"at {DEFAULT_MINIMUM}", "precision .9", title=title)
+    separation = Table("covered against", "questions", "AUROC", "95 %", title=title, box=None)
+    minima = Table("", "minimum", "precision", "answered", "refused", box=None)
     for one in found.contrasts:
-        interval = f"{one.auroc.value:.4f} ({one.auroc.low:.4f} to {one.auroc.high:.4f})"
-        counts = f"{one.covered} / {one.uncovered}"
-        table.add_row(one.against, counts, interval, _point(one.at_default), _point(one.at_precision))
-    return table
-
-
-def _point(point: Point | None) -> str:
-    if point is None:
-        return "never"
-    return f">= {point.min_score:.3f}: answers {point.answered:.0%}, refuses {point.refused:.0%}"
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except BenchmarkError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False)
-        sys.exit(1)
+        interval = f"{one.auroc.low:.4f} to {one.auroc.high:.4f}"
+        separation.add_row(one.against, f"{one.covered} / {one.uncovered}", f"{one.auroc.value:.4f}", interval)
+        for name, point in (("default", one.at_default), (f"precision {PRECISION}", one.at_precision)):
+            shown = ["never"] if point is None else [f"{point.min_score:.3f}", f"{point.precision:.2f}"]
+            shown += [] if point is None else [f"{point.answered:.0%}", f"{point.refused:.0%}"]
+            minima.add_row(f"{one.against}, {name}", *shown)
+    yield from (separation, minima)

@@ -2,13 +2,14 @@
 
 Documents are cut into passages as always and a document's score is its best passage's. Quality is measured without the
 limits that serve a prompt (copies and neighbours), which would hide documents from the judgement; latency with them.
+With a reranker, hybrid search is run once more with it, and the two are compared query by query.
 """
 
 import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -24,17 +25,20 @@ from benchmarks.summary import Percentiles
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder
 from retrieval.pipeline import MAX_TOP_K, Policy, Retrieval, Retriever, Scope
+from retrieval.reranker import Rerank
+from retrieval.reranking import JUDGED
 from retrieval.search import Mode
-from retrieval.selection import Limits
 from retrieval.store import EVERYONE, Store
+from retrieval.verdict import Comparison, compare
 
 MEASURES = {"ndcg@10": nDCG @ 10, "mrr@10": RR @ 10, "recall@10": R @ 10, "recall@100": R @ 100}
-STAGES = ("embed", "dense", "lexical", "fuse", "select", "total")
+STAGES = ("embed", "dense", "lexical", "fuse", "rerank", "select", "total")
 MODES: tuple[Mode, ...] = get_args(Mode)
-_JUDGED = Limits(per_source=1, duplicate=2.0, neighbours=0)
+RERANKED = "hybrid, reranked"
 _TOP_K = 4  # what the gateway asks for by default
 _SCOPE = Scope("evaluation", EVERYONE)
 _KNOWLEDGE = "set"
+Run = dict[str, dict[str, float]]  # query -> document -> score
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,17 @@ class ModeResult:
 
     measures: dict[str, float]
     latency_ms: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """A reranker against hybrid search alone. `better`: beyond chance, so that it would be used."""
+
+    reranker: str
+    fingerprint: str
+    depth: int
+    comparison: Comparison
+    better: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +71,13 @@ class Evaluation:
     embedder: str
     seconds: float
     modes: dict[str, ModeResult]
+    rerank: Reranked | None
     origin: Origin
 
 
-def evaluate(judged: JudgedSet, embedder: Embedder, progress: Progress, command: str) -> Evaluation:
+def evaluate(
+    judged: JudgedSet, embedder: Embedder, progress: Progress, command: str, rerank: Rerank | None = None
+) -> Evaluation:
     """Ingests the set into a temporary store and searches it in every mode."""
     origin = Origin.here(command)
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +90,10 @@ def evaluate(judged: JudgedSet, embedder: Embedder, progress: Progress, command:
                 retriever.ingest(_SCOPE, _KNOWLEDGE, f"{id}.md", text.encode())
                 progress.advance(task)
             seconds = time.perf_counter() - started
-            modes = {str(mode): _mode(judged, retriever, mode, progress) for mode in MODES}
+            ways = {str(mode): Policy(mode) for mode in MODES}
+            if rerank is not None:
+                ways[RERANKED] = Policy(rerank=rerank)
+            found = {name: _search(judged, retriever, policy, name, progress) for name, policy in ways.items()}
             return Evaluation(
                 judged.name,
                 len(judged.documents),
@@ -80,7 +101,8 @@ def evaluate(judged: JudgedSet, embedder: Embedder, progress: Progress, command:
                 len(judged.queries),
                 embedder.name,
                 round(seconds, 1),
-                modes,
+                {name: _result(judged, run, stages) for name, (run, stages) in found.items()},
+                None if rerank is None else _compared(judged, rerank, found["hybrid"][0], found[RERANKED][0]),
                 origin,
             )
         finally:
@@ -95,17 +117,35 @@ def latencies(stages: Sequence[Mapping[str, float]]) -> dict[str, dict[str, floa
     return {name: {"p50": round(p.p50 * 1e3, 2), "p99": round(p.p99 * 1e3, 2)} for name, p in found.items() if p}
 
 
-def _mode(judged: JudgedSet, retriever: Retriever, mode: Mode, progress: Progress) -> ModeResult:
-    ranking, serving = retriever.with_policy(Policy(mode, _JUDGED)), retriever.with_policy(Policy(mode))
-    task = progress.add_task(f"{judged.name}: {mode}", total=len(judged.queries))
+def _search(
+    judged: JudgedSet, retriever: Retriever, policy: Policy, name: str, progress: Progress
+) -> tuple[Run, list[dict[str, float]]]:
+    """A ranking for each query, and the seconds by stage of searching as the gateway does."""
+    ranking, serving = retriever.with_policy(replace(policy, limits=JUDGED)), retriever.with_policy(policy)
+    task = progress.add_task(f"{judged.name}: {name}", total=len(judged.queries))
     run, stages = {}, []
     for id, text in judged.queries.items():
         run[id] = _scores(ranking.search(_SCOPE, _KNOWLEDGE, text, MAX_TOP_K, -1.0))
         stages.append(serving.search(_SCOPE, _KNOWLEDGE, text, _TOP_K, -1.0).seconds)
         progress.advance(task)
+    return run, stages
+
+
+def _result(judged: JudgedSet, run: Run, stages: Sequence[Mapping[str, float]]) -> ModeResult:
     found = ir_measures.calc_aggregate(list(MEASURES.values()), judged.judgements, run)
     measures = {name: round(float(found[measure]), 4) for name, measure in MEASURES.items()}
     return ModeResult(measures, latencies(stages))
+
+
+def _compared(judged: JudgedSet, rerank: Rerank, plain: Run, reranked: Run) -> Reranked:
+    columns = []
+    for run in (plain, reranked):
+        found = ir_measures.iter_calc([MEASURES["ndcg@10"]], judged.judgements, run)
+        by_query = {metric.query_id: float(metric.value) for metric in found}
+        columns.append([by_query[id] for id in judged.queries])
+    comparison = compare(*columns)
+    name, fingerprint = rerank.reranker.name, rerank.reranker.fingerprint
+    return Reranked(name, fingerprint, rerank.depth, comparison, comparison.better)
 
 
 def _scores(found: Retrieval) -> dict[str, float]:
@@ -113,27 +153,43 @@ def _scores(found: Retrieval) -> dict[str, float]:
     return {passage.source.removesuffix(".md"): 1 / place for place, passage in enumerate(found.passages, start=1)}
 
 
-def run(folders: Sequence[Path], open_embedder: Callable[[], Embedder], out: Path | None, output: Console) -> None:
-    """Evaluates each folder, prints a table and writes `out`/<name>.json. Raises JudgedSetError."""
+def run(
+    folders: Sequence[Path],
+    open_embedder: Callable[[], Embedder],
+    out: Path | None,
+    output: Console,
+    rerank: Rerank | None = None,
+) -> None:
+    """Evaluates each folder, prints a table and writes `out`/<name>.json, with a reranker <name>_rerank.json.
+
+    Raises JudgedSetError.
+    """
     sets = [load(folder) for folder in folders]
     embedder = open_embedder()
+    option, ending = ("", "") if rerank is None else (" --rerank", "_rerank")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     for judged in sets:
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-            found = evaluate(judged, embedder, progress, f"breakeven eval retrieval {judged.name}")
+            command = f"breakeven eval retrieval {judged.name}{option}"
+            found = evaluate(judged, embedder, progress, command, rerank)
         for table in _tables(found):
             output.print(table)
+        if found.rerank is not None:
+            output.print(f"{found.rerank.reranker}: {found.rerank.comparison.told()}", markup=False)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            (out / f"{judged.name}.json").write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+            (out / f"{judged.name}{ending}.json").write_text(
+                json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8"
+            )
 
 
 def _tables(found: Evaluation) -> Iterator[Table]:
     title = f"{found.name}: {found.documents} documents, {found.passages} passages, {found.queries} queries"
     measures = Table("", *MEASURES, title=title, box=None)
-    stages = Table("ms, p50/p99", *STAGES, box=None)
+    shown_stages = [stage for stage in STAGES if any(stage in one.latency_ms for one in found.modes.values())]
+    stages = Table("ms, p50/p99", *shown_stages, box=None)
     for mode, result in found.modes.items():
         measures.add_row(mode, *(f"{result.measures[name]:.4f}" for name in MEASURES))
-        shown = (result.latency_ms.get(stage) for stage in STAGES)
+        shown = (result.latency_ms.get(stage) for stage in shown_stages)
         stages.add_row(mode, *(f"{ms['p50']:.1f}/{ms['p99']:.1f}" if ms else "" for ms in shown))
     yield from (measures, stages)

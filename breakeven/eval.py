@@ -1,14 +1,20 @@
-"""`breakeven eval`: quality on judged test sets."""
+"""`breakeven eval`: quality on judged test sets, and on a knowledge base of one's own."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.refusal_eval import run as evaluate_refusal
 from benchmarks.retrieval_eval import run as evaluate_retrieval
-from breakeven.console import Config, output
-from serving.gateway import open_embedder
+from breakeven.console import Config, console, output
+from retrieval.calibration import read_questions
+from retrieval.errors import RerankingFailed
+from retrieval.reranking import NOT_CONFIGURED
+from serving.access import open_documents
+from serving.gateway import configured_rerank, open_embedder
 from serving.settings import load_settings
+from serving.terminal import follow_reranking
 
 app = typer.Typer(help="Measure quality on test sets.", no_args_is_help=True)
 
@@ -22,8 +28,37 @@ def _group() -> None:
 def eval_retrieval(
     folders: Annotated[list[Path], typer.Argument(help="Folders with corpus.jsonl, queries.jsonl and qrels/test.tsv.")],
     out: Annotated[Path | None, typer.Option(help="Folder for one JSON file per test set.")] = None,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Also with retrieval.reranker, compared.")] = False,
     config: Config = None,
 ) -> None:
     """Measure search on judged test sets in the BEIR layout: dense, lexical and hybrid."""
     settings = load_settings(config)
-    evaluate_retrieval(folders, lambda: open_embedder(settings), out, output)
+    chosen = configured_rerank(settings) if rerank else None
+    if rerank and chosen is None:
+        raise RerankingFailed(NOT_CONFIGURED)
+    evaluate_retrieval(folders, lambda: open_embedder(settings), out, output, chosen)
+
+
+@app.command("refusal")
+def eval_refusal(
+    corpus: Annotated[Path, typer.Argument(help="A set in SQuAD's JSON layout.")],
+    against: Annotated[list[str], typer.Option(help="name=FILE: questions it does not answer (.json, .csv).")],
+    sample: Annotated[int, typer.Option(min=1, help="Questions of each kind at most.")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    config: Config = None,
+) -> None:
+    """Measure how well questions that the documents answer are told from others."""
+    settings = load_settings(config)
+    evaluate_refusal(corpus, against, lambda: open_embedder(settings), sample, out, output)
+
+
+@app.command("rerank")
+def eval_rerank(
+    knowledge: Annotated[str, typer.Option(help="Name of the knowledge base.")],
+    questions: Annotated[Path, typer.Option(help="JSONL of question and file: the document that answers it.")],
+    config: Config = None,
+) -> None:
+    """Measure the configured reranker on a knowledge base, and use it there if it is better beyond chance."""
+    labelled = read_questions(questions)
+    with open_documents(load_settings(config)) as documents:
+        output.print(follow_reranking(documents.judge_reranking(knowledge, labelled), console), markup=False)

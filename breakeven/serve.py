@@ -53,8 +53,9 @@ async def _serve(settings: Settings) -> None:
                 gateway.documents_in.set()
                 await gateway.engine_started
                 stages.stop()
-                for line in (*failures, *gateway.catalogue.left_out):
-                    console.print(f"note: {line}", markup=False)
+                for line in (*failures, *gateway.catalogue.left_out, await gateway.knowledge.note()):
+                    if line:
+                        console.print(f"note: {line}", markup=False)
                 simulated, keyed = gateway.engine.simulated, gateway.keys.any()
                 output.print(welcome(url, gateway.catalogue.names, simulated=simulated, keyed=keyed), markup=False)
 

@@ -15,10 +15,10 @@ from typing import Any, Self
 
 from retrieval.catalogue import DocumentInfo
 from retrieval.errors import CalibrationFailed
+from retrieval.kept import identities
 from retrieval.pipeline import Retriever, Scope
 from retrieval.separation import Interval, Point, auroc, curve, wilson
 
-MAX_DRIFT = 0.2  # share of documents that may be others before the calibration is called outdated
 FEWEST = 10  # questions of each kind; with fewer the interval spans everything
 LEAST_ANSWERED = 0.5  # share of covered questions; below it a knowledge base would hardly be worth asking
 TOP_K = 4  # passages among which the named file counts as found
@@ -70,11 +70,6 @@ class Calibration:
     passages: int
     curve: tuple[Point, ...]
 
-    def drift(self, documents: Iterable[DocumentInfo]) -> float:
-        """Share of documents that are others than when this was measured: changed, added or removed."""
-        then, now = set(self.documents), set(identities(documents))
-        return 1 - len(then & now) / max(len(then), len(now), 1)
-
     def summary(self) -> dict[str, Any]:
         """All but the long parts: the curve and the documents."""
         short = {name: value for name, value in asdict(self).items() if name != "curve"}
@@ -116,7 +111,6 @@ def parse_questions(rows: Iterable[object]) -> list[LabelledQuestion]:
                 f'question {number} is not {{"question": "...", "file": "name of the document" or null}}'
             )
         questions.append(LabelledQuestion(text, file))
-    check_enough(questions)
     return questions
 
 
@@ -188,11 +182,6 @@ def fit(scored: Sequence[Scored], precision: float, on: Circumstances) -> Calibr
         passages=sum(info.chunks for info in on.documents),
         curve=tuple(_thinned(points, chosen)),
     )
-
-
-def identities(documents: Iterable[DocumentInfo]) -> list[str]:
-    """A short hash of each document's source and content, sorted."""
-    return sorted(hashlib.sha256(f"{one.source}\0{one.sha256}".encode()).hexdigest()[:16] for one in documents)
 
 
 def _digest(questions: Iterable[LabelledQuestion]) -> str:

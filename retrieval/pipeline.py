@@ -19,6 +19,7 @@ from retrieval.documents import load
 from retrieval.embedder import BATCH, Embedder
 from retrieval.errors import BadFilter
 from retrieval.filters import Scalar, translate
+from retrieval.reranker import Reordering, Rerank
 from retrieval.sandbox import Sandbox
 from retrieval.search import DEPTH, Base, Candidates, Mode, Passage, Question, candidates, fetch
 from retrieval.selection import Limits, expand, select
@@ -48,22 +49,25 @@ class Ingested:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How to search. `mode` is hybrid unless one of the two is wanted alone."""
+    """How to search. `mode` is hybrid unless one of the two is wanted alone. `rerank` changes the order of what was
+    found, never a score."""
 
     mode: Mode = "hybrid"
     limits: Limits = field(default_factory=Limits)
+    rerank: Rerank | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
     """`passages` best first, each found at or above the minimum score; `best_score` is the highest cosine of any that
-    the caller may see, even if it was below: None only if he may see nothing there. `seconds` by stage (embed, dense,
-    lexical, fuse, select)."""
+    the caller may see, even if it was below: None only if he may see nothing there. `rerank_seconds` is None where
+    nothing was reranked. `seconds` by stage (embed, dense, lexical, fuse, rerank, select)."""
 
     passages: tuple[Passage, ...]
     best_score: float | None
     embed_seconds: float
     search_seconds: float
+    rerank_seconds: float | None = None
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
 
@@ -87,6 +91,11 @@ class Retriever:
         self._chunker = chunker
         self._policy = policy or Policy()
         self._sandbox = sandbox or Sandbox()
+
+    @property
+    def policy(self) -> Policy:
+        """How it searches."""
+        return self._policy
 
     def with_policy(self, policy: Policy) -> "Retriever":
         """Over the same documents, searching another way."""
@@ -148,28 +157,35 @@ class Retriever:
         embedded = time.perf_counter()
         depth = max(DEPTH, 2 * top_k)
         question = Question(text, vector, scope.groups, narrowed, self._policy.mode, depth)
+        reordering = self._policy.rerank.of(text) if self._policy.rerank else None
 
         def answer(base: Base) -> tuple[Candidates, list[Passage]]:
             found = candidates(base, question)
-            return found, self._selected(base, found, top_k, min_score)
+            return found, self._selected(base, found, top_k, min_score, reordering)
 
         found, passages = self._store.read(scope.tenant, knowledge, answer)
-        searched = time.perf_counter()
-        stages = {"embed": embedded - started, **found.seconds}
+        rerank = None if reordering is None else reordering.seconds
+        search = time.perf_counter() - embedded - (rerank or 0.0)
+        stages = {"embed": embedded - started, **found.seconds, "select": search - sum(found.seconds.values())}
         return Retrieval(
             passages=tuple(passages),
             best_score=found.best_score,
             embed_seconds=embedded - started,
-            search_seconds=searched - embedded,
-            seconds=stages | {"select": searched - embedded - sum(found.seconds.values())},
+            search_seconds=search,
+            rerank_seconds=rerank,
+            seconds=stages if rerank is None else {**stages, "rerank": rerank},
         )
 
-    def _selected(self, base: Base, found: Candidates, top_k: int, min_score: float) -> list[Passage]:
+    def _selected(
+        self, base: Base, found: Candidates, top_k: int, min_score: float, reordering: Reordering | None
+    ) -> list[Passage]:
         def get(ids: Sequence[str]) -> list[Passage]:
             return fetch(base, ids, found.cosine)
 
         limits = self._policy.limits
         relevant = [id for id in found.ranked if found.cosine[id] >= min_score]
+        if reordering is not None:
+            relevant = reordering.order(relevant, get)
         return expand(select(relevant, get, top_k, limits), get, limits.neighbours)
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:

@@ -132,6 +132,10 @@ class Store:
         """Sorted; none for an unknown tenant."""
         return sorted(knowledge for owner, knowledge in list(self._open) if owner == tenant)
 
+    def all_knowledge_bases(self) -> list[tuple[str, str]]:
+        """(tenant, knowledge base) of every one, for whoever runs the gateway."""
+        return sorted(self._open)
+
     def documents(self, tenant: str, knowledge: str) -> list[DocumentInfo]:
         """Every document, sorted by source, whatever its groups: for operators. Raises UnknownKnowledge."""
         return self._find(tenant, knowledge).catalogue.documents()

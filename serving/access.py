@@ -8,15 +8,17 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from retrieval import prompt
-from retrieval.calibration import MAX_DRIFT, LabelledQuestion
-from retrieval.calibrator import Calibrator, outdated
+from retrieval.calibration import LabelledQuestion
+from retrieval.calibrator import outdated
 from retrieval.errors import UnknownKnowledge, UnreadableDocument
+from retrieval.kept import MAX_DRIFT
 from retrieval.lock import OwnerLock
 from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BodyTooLarge, NotFound, Unprocessable
-from serving.gateway import build_retriever, open_calibrator, open_sandbox, open_store
+from serving.gateway import build_retriever, open_measures, open_sandbox, open_store
+from serving.knowledge import Measures
 from serving.remote import RemoteError, RemoteGateway, quoted
 from serving.sections import Settings
 from serving.settings import client_api_key
@@ -46,20 +48,23 @@ class Documents(Protocol):
         """Passages as in `breakeven.retrieval.passages`, best first."""
 
 
-class CalibratedDocuments(Documents, Protocol):
-    """The same, with the minimum scores of their knowledge bases."""
+class MeasuredDocuments(Documents, Protocol):
+    """The same, with what is measured of their knowledge bases."""
 
     def calibrate(
         self, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
     ) -> Iterator[Mapping[str, Any]]:
         """Measures and sets the minimum score: `done` and `total` after each question, `calibration` in the last."""
 
+    def judge_reranking(self, knowledge: str, questions: Sequence[LabelledQuestion]) -> Iterator[Mapping[str, Any]]:
+        """Measures whether the configured reranker helps: `done` and `total` of each question, `verdict` at last."""
+
     def warning(self, knowledge: str) -> str | None:
         """What is wrong with the calibration of a knowledge base, if something is."""
 
 
 @contextmanager
-def open_documents(settings: Settings) -> Iterator[CalibratedDocuments]:
+def open_documents(settings: Settings) -> Iterator[MeasuredDocuments]:
     """Raises StoreLocked if another command holds the store, RemoteError if the gateway refuses."""
     lock = OwnerLock(settings.home / "store.lock")
     owner = lock.owner()
@@ -72,7 +77,7 @@ def open_documents(settings: Settings) -> Iterator[CalibratedDocuments]:
         try:
             with open_sandbox(settings) as sandbox:
                 retriever = build_retriever(settings, store, embedder, sandbox)
-                yield _Local(retriever, store, open_calibrator(settings, retriever, store, embedder))
+                yield _Local(retriever, store, open_measures(settings, retriever, store, embedder))
         finally:
             store.close()
     finally:
@@ -80,8 +85,9 @@ def open_documents(settings: Settings) -> Iterator[CalibratedDocuments]:
 
 
 class _Local:
-    def __init__(self, retriever: Retriever, store: Store, calibrator: Calibrator) -> None:
-        self._retriever, self._store, self._calibrator = retriever, store, calibrator
+    def __init__(self, retriever: Retriever, store: Store, measures: Measures) -> None:
+        self._retriever, self._store = retriever, store
+        self._calibrator, self._reranking = measures.calibrator, measures.reranking
         self._scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
 
     def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
@@ -98,13 +104,19 @@ class _Local:
             self._retriever.remove(self._scope, knowledge, source)
 
     def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
-        return prompt.describe(self._retriever.search(self._scope, knowledge, query, top_k, -1.0).passages)
+        retriever = self._reranking.retriever(self._scope.tenant, knowledge)
+        return prompt.describe(retriever.search(self._scope, knowledge, query, top_k, -1.0).passages)
 
     def calibrate(
         self, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
     ) -> Iterator[Mapping[str, Any]]:
         for step in self._calibrator.run(self._scope, knowledge, questions, precision):
             found = {} if step.calibration is None else {"calibration": step.calibration.summary()}
+            yield {"done": step.done, "total": step.total, **found}
+
+    def judge_reranking(self, knowledge: str, questions: Sequence[LabelledQuestion]) -> Iterator[Mapping[str, Any]]:
+        for step in self._reranking.run(self._scope, knowledge, questions):
+            found = {} if step.verdict is None else {"verdict": step.verdict.summary()}
             yield {"done": step.done, "total": step.total, **found}
 
     def warning(self, knowledge: str) -> str | None:
@@ -151,8 +163,15 @@ class _Remote:
         self, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
     ) -> Iterator[Mapping[str, Any]]:
         rows = None if questions is None else [asdict(question) for question in questions]
-        body = json.dumps({"questions": rows, "precision": precision}).encode()
-        with self._gateway.open("POST", f"knowledge/{quoted(knowledge)}/calibration", body) as response:
+        yield from self._follow(f"{quoted(knowledge)}/calibration", {"questions": rows, "precision": precision})
+
+    def judge_reranking(self, knowledge: str, questions: Sequence[LabelledQuestion]) -> Iterator[Mapping[str, Any]]:
+        rows = [asdict(question) for question in questions]
+        yield from self._follow(f"{quoted(knowledge)}/reranking", {"questions": rows})
+
+    def _follow(self, path: str, body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """The events of something that takes a while. Raises RemoteError, also for a failure at its end."""
+        with self._gateway.open("POST", f"knowledge/{path}", json.dumps(body).encode()) as response:
             for line in response:
                 if line.startswith(b"data: "):
                     told = json.loads(line.removeprefix(b"data: "))

@@ -222,6 +222,7 @@ class Completions:
                 "min_score_from": trace.min_score_from,
                 "embed_seconds": round(retrieval.embed_seconds, 6),
                 "search_seconds": round(retrieval.search_seconds, 6),
+                "rerank_seconds": None if retrieval.rerank_seconds is None else round(retrieval.rerank_seconds, 6),
                 "passages": prompt.describe(retrieval.passages),
             }
             if cited is not None:

@@ -261,6 +261,8 @@ _FROM_RETRIEVAL: Mapping[type[retrieval.RetrievalError], type[GatewayError]] = {
     retrieval.StoreLocked: Conflict,
     retrieval.EmbedderMismatch: Conflict,
     retrieval.CalibrationFailed: BadRequest,
+    retrieval.RerankerUnusable: Conflict,
+    retrieval.RerankingFailed: BadRequest,
 }
 
 

@@ -42,5 +42,5 @@ class Evidence:
             retrieval = await self._knowledge.find(trace.caller, name, question, top_k, least(name), wish.filter)
         lowest = min(minima, key=lambda each: each.score)
         trace.min_score, trace.min_score_from = lowest.score, lowest.source
-        trace.searched(retrieval.embed_seconds, retrieval.search_seconds, len(retrieval.passages), retrieval.best_score)
+        trace.searched(retrieval)
         return retrieval

@@ -17,6 +17,8 @@ from retrieval.errors import UnreadableDocument
 from retrieval.folder import read, walk
 from retrieval.lock import OwnerLock
 from retrieval.pipeline import Policy, Retriever, Scope
+from retrieval.reranker import Rerank, open_reranker
+from retrieval.reranking import Reranking
 from retrieval.sandbox import Limits as ParseLimits
 from retrieval.sandbox import Sandbox
 from retrieval.selection import Limits as SearchLimits
@@ -37,7 +39,7 @@ from serving.engine.protocol import Engine, Progress
 from serving.engine.simulated import SIMULATED_MODEL, SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.engine.weights import EMBEDDED_MODEL
-from serving.knowledge import Knowledge, Threads
+from serving.knowledge import Knowledge, Measures, Threads
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.openai import Limits
 from serving.responses import Responses
@@ -173,9 +175,9 @@ async def _open_knowledge(
     store, chosen = await asyncio.to_thread(open_store, settings, embedder)
     stack.callback(store.close)
     retriever = build_retriever(settings, store, chosen, sandbox)
-    calibrator = open_calibrator(settings, retriever, store, chosen)
+    measures = await asyncio.to_thread(open_measures, settings, retriever, store, chosen)
     threads = Threads(executor, ingestion)
-    return retriever, Knowledge(retriever, store, chosen, threads, settings.retrieval, calibrator)
+    return retriever, Knowledge(retriever, store, chosen, threads, settings.retrieval, measures)
 
 
 def _open_ledger(
@@ -209,9 +211,17 @@ def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[St
     return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions), embedder
 
 
-def open_calibrator(settings: Settings, retriever: Retriever, store: Store, embedder: Embedder) -> Calibrator:
-    """With the calibrations that are kept under home."""
-    return Calibrator(settings.home / "calibration", retriever, store, embedder)
+def open_measures(settings: Settings, retriever: Retriever, store: Store, embedder: Embedder) -> Measures:
+    """With what is kept under home, and the configured reranker. Raises RerankerUnusable."""
+    calibrator = Calibrator(settings.home / "calibration", retriever, store, embedder)
+    rerank = configured_rerank(settings)
+    return Measures(calibrator, Reranking(settings.home / "reranking", retriever, store, embedder.fingerprint, rerank))
+
+
+def configured_rerank(settings: Settings) -> Rerank | None:
+    """The reranker that may be used. Raises RerankerUnusable."""
+    wish = settings.retrieval
+    return Rerank(open_reranker(wish.reranker, wish.threads), wish.rerank_depth) if wish.reranker else None
 
 
 def open_sandbox(settings: Settings) -> Sandbox:

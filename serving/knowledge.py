@@ -13,18 +13,21 @@ import numpy as np
 import orjson
 
 from retrieval import prompt
-from retrieval.calibration import MAX_DRIFT, LabelledQuestion
+from retrieval.calibration import LabelledQuestion
 from retrieval.calibrator import Calibrator, Step, outdated
 from retrieval.catalogue import DocumentInfo
 from retrieval.embedder import Embedder
 from retrieval.errors import RetrievalError
 from retrieval.filters import Scalar
+from retrieval.kept import MAX_DRIFT
 from retrieval.pipeline import Ingested, Retrieval, Retriever, Scope
+from retrieval.reranking import COMMAND, Reranking
+from retrieval.reranking import Step as RerankStep
 from retrieval.store import Store
 from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
-from serving.errors import GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
+from serving.errors import BadRequest, GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
 from serving.reply import Reply
 from serving.sections import Retrieval as RetrievalSettings
 from serving.trace import CLIENT_CLOSED, Trace
@@ -49,6 +52,14 @@ class Threads:
     ingestion: Executor
 
 
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is measured per knowledge base: its minimum score, and whether reranking helps."""
+
+    calibrator: Calibrator
+    reranking: Reranking
+
+
 class Knowledge:
     """Ingestion, search and embeddings for callers. Every call is bounded by the caller's tenant and groups."""
 
@@ -59,11 +70,12 @@ class Knowledge:
         embedder: Embedder,
         threads: Threads,
         defaults: RetrievalSettings,
-        calibrator: Calibrator,
+        measures: Measures,
     ) -> None:
         self._retriever, self._store, self._embedder = retriever, store, embedder
         self._executor, self._ingestion = threads.search, threads.ingestion
-        self._defaults, self._calibrator = defaults, calibrator
+        self._defaults = defaults
+        self._calibrator, self._reranking = measures.calibrator, measures.reranking
 
     @property
     def embedding_model(self) -> str:
@@ -138,7 +150,8 @@ class Knowledge:
 
         def search() -> Retrieval:
             self._calibrator.drift(caller.tenant, knowledge)  # says so in the log once it is too much
-            return self._retriever.search(_scope(caller), knowledge, query, top_k, min_score, filter)
+            retriever = self._reranking.retriever(caller.tenant, knowledge)
+            return retriever.search(_scope(caller), knowledge, query, top_k, min_score, filter)
 
         return await self._run(search)
 
@@ -169,10 +182,31 @@ class Knowledge:
         warning = outdated(knowledge, drift) if drift > MAX_DRIFT else None
         return {**found.summary(), "drift": round(drift, 4), "warning": warning}
 
+    async def judge_reranking(
+        self, caller: Caller, knowledge: str, questions: Sequence[LabelledQuestion]
+    ) -> AsyncIterator[RerankStep]:
+        """See Reranking.run. Raises NotFound, BadRequest."""
+        steps = self._reranking.run(_scope(caller), knowledge, questions)
+        while (step := await self._run(lambda: next(steps, None))) is not None:
+            yield step
+
+    async def reranking(self, caller: Caller, knowledge: str) -> dict[str, Any]:
+        """What was measured of the configured reranker, and whether it is used. Raises NotFound."""
+        found = self._reranking.verdict(caller.tenant, knowledge)
+        if found is None:
+            raise NotFound(f"reranking was not measured on '{knowledge}': `{COMMAND.format(knowledge)}`")
+        return {**found.summary(), "used": await self._run(lambda: self._reranking.used(caller.tenant, knowledge))}
+
+    async def note(self) -> str | None:
+        """What whoever starts the gateway should know."""
+        return await self._run(self._reranking.note)
+
     async def search(
         self, caller: Caller, knowledge: str, fields: Mapping[str, Any], limits: openai.Limits
     ) -> dict[str, Any]:
         """The search endpoint: `fields` as in the extension object, plus `query`."""
+        if "knowledge" in fields:
+            raise BadRequest("the path names the knowledge base; leave `knowledge` out", param="knowledge")
         wish = openai.parse_extension({name: value for name, value in fields.items() if name != "query"}, limits)
         top_k = wish.top_k if wish.top_k is not None else self._defaults.top_k
         min_score = wish.min_score if wish.min_score is not None else -1.0

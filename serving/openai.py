@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
-from serving.errors import BadRequest, ContextTooLong
+from serving.errors import BadRequest, ContextTooLong, NotOffered
 
 Endpoint = Literal["chat", "completions"]
 ENGINE_PATH: Mapping[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
@@ -32,6 +32,13 @@ REFUSED: Mapping[str, str] = {
     "priority": "the gateway decides the order",
     "request_id": "the gateway numbers requests itself",
     "use_beam_search": "beam search multiplies the work of one request",
+}
+# Fields of OpenAI's that would be ignored although they change the answer. Field -> why.
+NOT_OFFERED: Mapping[str, str] = {
+    **dict.fromkeys(("audio", "modalities"), "the served models take and give text only"),
+    "moderation": "inputs and answers are not moderated here",
+    "web_search_options": "nothing here searches the web; `file_search` searches documents",
+    "functions": "it is the old name: send `tools`",
 }
 _TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "thinking"})
 _SCHEMA_FIELDS = ("structured_outputs", "response_format", "guided_json", "guided_regex", "guided_grammar")
@@ -85,7 +92,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def parse_completion(body: bytes, endpoint: Endpoint, limits: Limits) -> CompletionRequest:
-    """Parse and check a chat or text completion request. Raises BadRequest naming the field."""
+    """Parse and check a chat or text completion request. Raises BadRequest or NotOffered naming the field."""
     fields = parse_json(body)
     extension = parse_extension(fields.pop("breakeven", None), limits)
     model = fields.get("model")
@@ -95,6 +102,7 @@ def parse_completion(body: bytes, endpoint: Endpoint, limits: Limits) -> Complet
         check_messages(fields.get("messages"))
     elif not isinstance(fields.get("prompt"), str | list):
         raise BadRequest("`prompt` must be a string or a list", param="prompt")
+    check_offered(fields, NOT_OFFERED)
     check_costly(fields, limits)
     stream = _flag(fields, "stream")
     options = fields.get("stream_options")
@@ -138,6 +146,13 @@ def encode(fields: Mapping[str, Any]) -> bytes:
         return orjson.dumps(fields)
     except TypeError as error:
         raise BadRequest(f"the body cannot be passed on: {error}", code="invalid_json") from None
+
+
+def check_offered(fields: Mapping[str, Any], missing: Mapping[str, str]) -> None:
+    """Refuse what would be ignored; `missing` says why. Raises NotOffered."""
+    for name, why in missing.items():
+        if fields.get(name) not in (None, False, ["text"]):
+            raise NotOffered(f"`{name}` is not offered: {why}", param=name)
 
 
 def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:

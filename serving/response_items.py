@@ -31,6 +31,9 @@ _NOT_OFFERED: Mapping[str, str] = {
     "previous_input_messages": _NO_STATE,
     "prompt": "prompt templates are not kept here; send `instructions` and `input`",
     "context_management": "conversations are not compacted; send what the model should see",
+    "moderation": openai.NOT_OFFERED["moderation"],
+    "image": "the served models give text only",
+    "access_programs": "they are programs of OpenAI's",
 }
 _TOOLS = frozenset({"function", "custom"})
 _PARTS = frozenset({"input_text", "output_text", "refusal", "text", "reasoning_text", "summary_text"})
@@ -59,7 +62,7 @@ def parse(body: bytes, limits: Limits) -> ResponseRequest:
         raise BadRequest("`model` must name a served model; GET /v1/models lists them", param="model")
     if not isinstance(stream, bool):
         raise BadRequest("`stream` must be true or false", param="stream")
-    _check_offered(fields)
+    openai.check_offered(fields, _NOT_OFFERED)
     openai.check_costly(fields, limits)
     if len(orjson.dumps(fields.get("text"))) > limits.max_schema_bytes:
         raise BadRequest(f"`text` is larger than {limits.max_schema_bytes} bytes", param="text")
@@ -152,12 +155,6 @@ def whole(model: str, text: str, output: Sequence[Item], shown: Mapping[str, Any
         },
         **shown,
     }
-
-
-def _check_offered(fields: Mapping[str, Any]) -> None:
-    for name, why in _NOT_OFFERED.items():
-        if fields.get(name) not in (None, False):
-            raise NotOffered(f"`{name}` is not offered: {why}", param=name)
 
 
 def _input(value: Any) -> str | list[Item]:

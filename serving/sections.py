@@ -106,6 +106,15 @@ class Retrieval(Section):
     embedder: Path | None = Field(
         None, description="Folder of a sentence-transformers model; default: the packaged all-MiniLM-L6-v2."
     )
+    reranker: str | None = Field(
+        None,
+        min_length=1,
+        description="Cross-encoder that may put passages in a better order: its folder or its id on the hub. Used only "
+        "on knowledge bases where `breakeven eval rerank` measured it to be better.",
+    )
+    rerank_depth: int = Field(
+        30, ge=2, le=100, description="Passages that the reranker reads for one question; its time grows with them."
+    )
     top_k: int = Field(4, ge=1, le=50, description="Passages given to the model at most.")
     max_top_k: int = Field(50, ge=1, description="Largest top_k a request may ask for.")
     min_score: float = Field(

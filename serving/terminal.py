@@ -38,13 +38,24 @@ def welcome(url: str, models: Sequence[str], *, simulated: bool, keyed: bool) ->
 
 def follow_calibration(steps: Iterable[Mapping[str, Any]], console: Console) -> str:
     """Shows the progress of Documents.calibrate and returns what came of it, in a few lines."""
+    return _told(_last(steps, console)["calibration"])
+
+
+def follow_reranking(steps: Iterable[Mapping[str, Any]], console: Console) -> str:
+    """Shows the progress of Documents.judge_reranking and returns what came of it."""
+    found = _last(steps, console)["verdict"]
+    use = "used from now on" if found["better"] else "not used"
+    return f"{found['knowledge']}: {found['told']}\nThe reranker {found['reranker']} is {use} there."
+
+
+def _last(steps: Iterable[Mapping[str, Any]], console: Console) -> Mapping[str, Any]:
     stages, step = Stages(console), dict[str, Any]()
     try:
         for step in map(dict, steps):  # the last one is the result
             stages(f"question {step['done']} of {step['total']}")
     finally:
         stages.stop()
-    return _told(step["calibration"])
+    return step
 
 
 def _told(found: Mapping[str, Any]) -> str:

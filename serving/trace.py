@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from retrieval.pipeline import Retrieval
 from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, RequestRecord, Share, Sink, Times, Tokens
 from serving.auth import Caller
@@ -48,10 +49,11 @@ class Trace:
     _first: float | None = None
     _last: float | None = None
 
-    def searched(self, embed_s: float, search_s: float, passages: int, best_score: float | None) -> None:
+    def searched(self, found: Retrieval) -> None:
         """The documents were searched."""
-        self.times = replace(self.times, embed_s=embed_s, search_s=search_s)
-        self.passages, self.best_score = passages, best_score
+        embed_s, search_s = found.embed_seconds, found.search_seconds
+        self.times = replace(self.times, embed_s=embed_s, search_s=search_s, rerank_s=found.rerank_seconds)
+        self.passages, self.best_score = len(found.passages), found.best_score
 
     def embedded(self, embed_s: float, tokens: Tokens) -> None:
         """Texts were embedded; no accelerator time of the engine was used."""

@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS requests (
     passages INTEGER NOT NULL, best_score REAL, prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
     retrieved_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, tokens_estimated INTEGER NOT NULL,
     ttft_s REAL, duration_s REAL NOT NULL, embed_s REAL, search_s REAL, busy_s REAL NOT NULL, idle_s REAL NOT NULL,
-    usage_usd TEXT NOT NULL, allocation_usd TEXT NOT NULL, simulated INTEGER NOT NULL
+    usage_usd TEXT NOT NULL, allocation_usd TEXT NOT NULL, simulated INTEGER NOT NULL, rerank_s REAL
 );
 CREATE INDEX IF NOT EXISTS requests_started_at ON requests (started_at);
 CREATE INDEX IF NOT EXISTS requests_request_id ON requests (request_id);
@@ -52,6 +52,8 @@ class LedgerSink:
         with sqlite3.connect(path) as database:
             database.execute("PRAGMA journal_mode=WAL")
             database.executescript(_SCHEMA)
+            if not any(column[1] == "rerank_s" for column in database.execute("PRAGMA table_info(requests)")):
+                database.execute("ALTER TABLE requests ADD COLUMN rerank_s REAL")  # a ledger from before there was one
         self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)
         self._thread.start()
 
@@ -78,7 +80,7 @@ class LedgerSink:
             batch, open_for_more = self._next_batch()
             try:
                 with database:
-                    database.executemany(f"INSERT INTO requests VALUES ({','.join('?' * 30)})", map(self._row, batch))
+                    database.executemany(f"INSERT INTO requests VALUES ({','.join('?' * 31)})", map(self._row, batch))
                     database.execute(
                         f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 12)})", self._run(started_at)
                     )
@@ -113,5 +115,5 @@ class LedgerSink:
         how = (int(record.stream), record.outcome, record.status, record.error_code, record.passages, record.best_score)
         counts = (tokens.prompt, tokens.cached, tokens.retrieved, tokens.completion, int(tokens.estimated))
         spans = (first, times.ended - times.received, times.embed_s, times.search_s, share.busy_s, share.idle_s)
-        usd = (money(cost.usage_usd), money(cost.allocation_usd), int(record.simulated))
+        usd = (money(cost.usage_usd), money(cost.allocation_usd), int(record.simulated), times.rerank_s)
         return (record.id, self._run_id, record.started_at, record.endpoint, *who, *how, *counts, *spans, *usd)

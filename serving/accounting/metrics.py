@@ -132,7 +132,7 @@ class MetricsSink:
             self._ttft.labels(model).observe(times.first_token - times.received)
             if record.stream and times.last_token is not None and tokens.completion > 1:
                 self._gap.labels(model).observe((times.last_token - times.first_token) / (tokens.completion - 1))
-        for stage, seconds in (("embed", times.embed_s), ("search", times.search_s)):
+        for stage, seconds in (("embed", times.embed_s), ("search", times.search_s), ("rerank", times.rerank_s)):
             if seconds is not None:
                 self._stage.labels(stage).observe(seconds)
 

@@ -41,6 +41,7 @@ class Times:
     ended: float = 0.0
     embed_s: float | None = None
     search_s: float | None = None
+    rerank_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,9 @@ from starlette.responses import Response
 
 from serving.openai import parse_json
 from serving.routes.edge import caller_of, gateway_of, json_response, operator_of, read_body
-from serving.stores.paging import parse_page
+from serving.stores.paging import Wire, parse_page
 
 router = APIRouter(prefix="/v1/vector_stores", tags=["OpenAI vector stores"])
-# How soon OpenAI's polling helpers ask again; they would wait a second.
-_POLL = {"openai-poll-after-ms": "250"}
 
 
 @router.post("")
@@ -31,8 +29,7 @@ async def list_vector_stores(request: Request) -> Response:
 @router.get("/{store_id}")
 async def retrieve_vector_store(request: Request, store_id: str) -> Response:
     """Describe a vector store; its id or the knowledge base's name will do."""
-    found = await gateway_of(request).stores.vector_stores.retrieve(operator_of(request), store_id)
-    return json_response(found, headers=_POLL)
+    return _polled(await gateway_of(request).stores.vector_stores.retrieve(operator_of(request), store_id))
 
 
 @router.post("/{store_id}")
@@ -74,8 +71,7 @@ async def list_vector_store_files(request: Request, store_id: str) -> Response:
 async def retrieve_vector_store_file(request: Request, store_id: str, file_id: str) -> Response:
     """How far the ingestion of a file is."""
     caller = operator_of(request)
-    found = await gateway_of(request).stores.vector_stores.file(caller, store_id, file_id)
-    return json_response(found, headers=_POLL)
+    return _polled(await gateway_of(request).stores.vector_stores.file(caller, store_id, file_id))
 
 
 @router.post("/{store_id}/files/{file_id}")
@@ -110,8 +106,7 @@ async def create_file_batch(request: Request, store_id: str) -> Response:
 async def retrieve_file_batch(request: Request, store_id: str, batch_id: str) -> Response:
     """How far a batch is."""
     caller = operator_of(request)
-    found = await gateway_of(request).stores.vector_stores.batch(caller, store_id, batch_id)
-    return json_response(found, headers=_POLL)
+    return _polled(await gateway_of(request).stores.vector_stores.batch(caller, store_id, batch_id))
 
 
 @router.post("/{store_id}/file_batches/{batch_id}/cancel")
@@ -128,6 +123,11 @@ async def list_file_batch_files(request: Request, store_id: str, batch_id: str) 
     page, status = parse_page(query), query.get("filter")
     found = await gateway_of(request).stores.vector_stores.batch_files(caller, store_id, batch_id, page, status)
     return json_response(found)
+
+
+def _polled(found: Wire) -> Response:
+    # How soon OpenAI's polling helpers ask again; they would wait a second.
+    return json_response(found, headers={"openai-poll-after-ms": "250"})
 
 
 async def _fields(request: Request) -> dict[str, Any]:

@@ -116,6 +116,7 @@ def merged(found: Sequence[Retrieval], top_k: int) -> Retrieval:
         best_score=max(scores, default=None),
         embed_seconds=max(one.embed_seconds for one in found),
         search_seconds=max(one.search_seconds for one in found),
+        rerank_seconds=max((one.rerank_seconds for one in found if one.rerank_seconds is not None), default=None),
     )
 
 

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.question_sets import QuestionSetError, read_questions, read_squad
-from benchmarks.refusal_eval import LOOKALIKES, OTHER_ARTICLES, contrast, evaluate
+from benchmarks.refusal_eval import LOOKALIKES, OTHER_ARTICLES, contrast, evaluate, run
 from retrieval.hashing import HashingEmbedder
 
 ARTICLES = {"Rain_gauges": "A rain gauge holds forty millimetres.", "Owls": "An owl turns its head far around."}
@@ -76,3 +77,22 @@ def test_covered_questions_score_above_others_through_the_pipeline(squad: Path) 
     assert (found[OTHER_ARTICLES].covered, found[OTHER_ARTICLES].uncovered) == (2, 2)
     assert found[OTHER_ARTICLES].auroc.value == 1  # the other article's paragraph is not searched
     assert found[LOOKALIKES].auroc.value < 1
+
+
+def test_what_is_measured_is_printed_and_written(squad: Path, tmp_path: Path) -> None:
+    others = tmp_path / "bank.csv"
+    others.write_text("text\nWhere is my card?\nTop up failed again\n")
+    console = Console(record=True, width=80)
+    run(squad, [f"bank={others}"], HashingEmbedder, 10, tmp_path / "out" / "refusal.json", console)
+    written = json.loads((tmp_path / "out" / "refusal.json").read_text())
+    assert written["origin"]["command"] == "breakeven eval refusal squad.json --against bank=bank.csv --sample 10"
+    assert [one["against"] for one in written["contrasts"]] == ["bank", OTHER_ARTICLES, LOOKALIKES]
+    shown = console.export_text()
+    assert f"{written['contrasts'][0]['auroc']['value']:.4f}" in shown
+    assert "bank, default" in shown
+
+
+@pytest.mark.parametrize("against", ["bank", "bank="])
+def test_other_questions_need_a_name_and_a_file(squad: Path, against: str) -> None:
+    with pytest.raises(QuestionSetError, match="name=FILE"):
+        run(squad, [against], HashingEmbedder, 10, None, Console(quiet=True))

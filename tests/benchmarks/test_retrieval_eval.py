@@ -2,15 +2,20 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.beir import JudgedSetError, load
-from benchmarks.retrieval_eval import STAGES, latencies, run
+from benchmarks.retrieval_eval import RERANKED, STAGES, latencies, run
 from benchmarks.retrieval_latency import measure
 from retrieval.hashing import HashingEmbedder
+from retrieval.reranker import Rerank
+from tests.retrieval.rerankers import MarkReranker
 
 CORPUS = [
     {"_id": "d1", "title": "Leave", "text": "Annual leave is 28 days."},
@@ -85,8 +90,29 @@ def test_measures_what_the_pipeline_finds(folder: Path, tmp_path: Path) -> None:
     assert (lexical["ndcg@10"], lexical["recall@10"]) == (0.5, 0.5)  # leave shares no word with the rain gauge
     hybrid = written["modes"]["hybrid"]
     assert hybrid["measures"] == dense
-    assert set(hybrid["latency_ms"]) == set(STAGES)
+    assert set(hybrid["latency_ms"]) == set(STAGES) - {"rerank"}
     assert "0.8155" in console.export_text()
+
+
+class Backwards(MarkReranker):
+    def score(self, question: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The more words of the question, the worse."""
+        words = set(question.split())
+        return np.asarray([-len(words & set(text.lower().split())) for text in texts], dtype=np.float32)
+
+
+def test_a_reranker_is_compared_with_hybrid_search(folder: Path, tmp_path: Path) -> None:
+    console = Console(record=True, width=140)
+    run([folder], HashingEmbedder, tmp_path / "out", console, Rerank(Backwards(), 10))
+    written = json.loads((tmp_path / "out" / "tiny_rerank.json").read_text())
+    assert written["origin"]["command"] == "breakeven eval retrieval tiny --rerank"
+    plain, reranked = (written["modes"][name]["measures"]["ndcg@10"] for name in ("hybrid", RERANKED))
+    found = written["rerank"]
+    assert reranked < plain
+    assert (found["comparison"]["without"], found["comparison"]["reranked"]) == (plain, reranked)
+    assert (found["reranker"], found["depth"], found["better"]) == ("marks", 10, False)
+    assert "rerank" in written["modes"][RERANKED]["latency_ms"]
+    assert "marks: nDCG@10" in console.export_text()
 
 
 def test_latencies_are_percentiles_by_stage() -> None:

@@ -13,6 +13,7 @@ from retrieval.calibration import (
     Circumstances,
     LabelledQuestion,
     Scored,
+    check_enough,
     fit,
     parse_questions,
     read_questions,
@@ -22,6 +23,7 @@ from retrieval.catalogue import DocumentInfo
 from retrieval.errors import CalibrationFailed, UnknownKnowledge
 from retrieval.generated import EVERYDAY, covered_questions
 from retrieval.hashing import HashingEmbedder
+from retrieval.kept import drift
 from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
 
@@ -124,14 +126,14 @@ def test_drift_counts_documents_that_changed_came_or_went(
     calibrator: Calibrator, filled: Retriever, store: Store, me: Scope
 ) -> None:
     found = result_of(calibrator.run(me, "kb", questions(), 0.9))
-    assert found.drift(store.documents("acme", "kb")) == 0
+    assert drift(found.documents, store.documents("acme", "kb")) == 0
     filled.ingest(me, "kb", "tower.txt", b"The tower is closed for good.")
-    assert found.drift(store.documents("acme", "kb")) == pytest.approx(0.1)
+    assert drift(found.documents, store.documents("acme", "kb")) == pytest.approx(0.1)
     filled.remove(me, "kb", "garden.txt")
-    assert found.drift(store.documents("acme", "kb")) == pytest.approx(0.2)
+    assert drift(found.documents, store.documents("acme", "kb")) == pytest.approx(0.2)
     for number in range(9):
         filled.ingest(me, "kb", f"new{number}.txt", f"Something new {number}.".encode())
-    assert found.drift(store.documents("acme", "kb")) == pytest.approx(10 / 18)
+    assert drift(found.documents, store.documents("acme", "kb")) == pytest.approx(10 / 18)
 
 
 def test_too_much_drift_is_logged_once(
@@ -181,7 +183,7 @@ def test_too_few_questions_of_a_kind(tmp_path: Path) -> None:
     rows = [{"question": f"q{number}", "file": "a.md"} for number in range(20)]
     file.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(CalibrationFailed, match=r"there are 0 questions that no document answers .* at least 10"):
-        read_questions(file)
+        check_enough(read_questions(file))
     file.write_text("not json")
     with pytest.raises(CalibrationFailed, match="cannot be read"):
         read_questions(file)
@@ -199,6 +201,6 @@ def test_documents_are_told_apart_by_source_and_content() -> None:
         return DocumentInfo(source, "t", sha256, 1, frozenset())
 
     found = fit(scored([0.9], [0.1]), 0.9, replace(ON, documents=[info("a", "1"), info("b", "2")]))
-    assert found.drift([info("b", "2"), info("a", "1")]) == 0
-    assert found.drift([info("a", "2"), info("b", "1")]) == 1
-    assert found.drift([]) == 1
+    assert drift(found.documents, [info("b", "2"), info("a", "1")]) == 0
+    assert drift(found.documents, [info("a", "2"), info("b", "1")]) == 1
+    assert drift(found.documents, []) == 1

@@ -161,6 +161,15 @@ async def test_langchain_embeds_with_the_endpoint(stack: Running) -> None:
     assert len((await embeddings.aembed_documents(["rain", "gauge"]))[1]) == 256
 
 
+async def test_the_path_of_a_search_names_the_knowledge_base(client: openai.AsyncOpenAI) -> None:
+    path = "/breakeven/knowledge/books/search"
+    found = await client.post(path, body={"query": "rain gauge"}, cast_to=dict[str, Any])
+    assert found["data"]
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.post(path, body={"query": "rain gauge", "knowledge": "other"}, cast_to=object)
+    assert refused.value.param == "knowledge"
+
+
 async def test_errors_are_openais(stack: Running, client: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         await client.chat.completions.create(model="none", messages=ASK)

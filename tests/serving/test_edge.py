@@ -42,7 +42,7 @@ def _body(**fields: Any) -> bytes:
     [
         ("POST", "/v1/chat/completions", b"{", 400),
         ("POST", "/v1/chat/completions", b"x" * 5_000_000, 413),
-        ("GET", "/v1/chat/completions", b"", 405),
+        ("PUT", "/v1/chat/completions", b"", 405),
         ("GET", "/v1/nothing", b"", 404),
         ("POST", "/v1/load_lora_adapter", b"{}", 404),
         ("POST", "/v1/embeddings", b'{"model": "hashing"}', 400),

@@ -15,10 +15,11 @@ from retrieval.calibrator import Calibrator
 from retrieval.chunking import Chunker
 from retrieval.hashing import HashingEmbedder
 from retrieval.pipeline import Retriever
+from retrieval.reranking import Reranking
 from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BadRequest, NotFound
-from serving.knowledge import Knowledge, Threads
+from serving.knowledge import Knowledge, Measures, Threads
 from serving.openai import Limits
 from serving.sections import Retrieval
 from serving.stores.bases import DAY_S
@@ -71,9 +72,12 @@ async def shop_in(home: Path) -> AsyncIterator[Shop]:
     store = Store(home / "chroma", embedder.fingerprint, embedder.dimensions)
     retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
     with ThreadPoolExecutor(2) as executor:
-        calibrator = Calibrator(home / "calibration", retriever, store, embedder)
+        measures = Measures(
+            Calibrator(home / "calibration", retriever, store, embedder),
+            Reranking(home / "reranking", retriever, store, embedder.fingerprint, None),
+        )
         threads, defaults = Threads(executor, executor), Retrieval.model_validate({})
-        knowledge = Knowledge(retriever, store, embedder, threads, defaults, calibrator)
+        knowledge = Knowledge(retriever, store, embedder, threads, defaults, measures)
         async with open_stores(home, knowledge, clock) as stores:
             yield Shop(stores, knowledge, clock)
     store.close()

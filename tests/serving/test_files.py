@@ -70,7 +70,7 @@ async def test_files_are_for_operators(both: Tenants) -> None:
         await both.user.files.list()
 
 
-@pytest.mark.parametrize("purpose", ["batch", "fine-tune", "vision", "evals"])
+@pytest.mark.parametrize("purpose", ["batch", "vision", "evals"])
 async def test_purposes_without_a_counterpart_say_why(both: Tenants, purpose: Any) -> None:
     with pytest.raises(openai.APIStatusError) as refused:
         await both.ours.files.create(file=("a.jsonl", b"{}"), purpose=purpose)

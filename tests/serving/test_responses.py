@@ -162,25 +162,6 @@ async def test_what_cannot_be_done_says_so(both: Tenants, fields: Any, status: i
     assert (refused.value.status_code, refused.value.param) == (status, param)
 
 
-async def test_the_rest_of_the_resource_is_not_offered(both: Tenants) -> None:
-    responses = both.user.responses
-    calls: list[Any] = [
-        responses.retrieve("resp_1"),
-        responses.delete("resp_1"),
-        responses.cancel("resp_1"),
-        responses.input_items.list("resp_1"),
-        responses.input_tokens.count(model="plain", input="hello"),
-        responses.compact(model="plain", input="hello"),
-    ]
-    for call in calls:
-        with pytest.raises(openai.APIStatusError, match="not offered") as refused:
-            await call
-        assert refused.value.status_code == 501
-        assert refused.value.response.headers["x-should-retry"] == "false"
-    with pytest.raises(openai.AuthenticationError):
-        await both.user.with_options(api_key="wrong").responses.retrieve("resp_1")
-
-
 def test_citations_stand_where_the_text_has_them() -> None:
     text = "It is so [2], or so [9], and [1]."
     assert [(each["file_id"], each["index"]) for each in citations(text, PASSAGES)] == [
