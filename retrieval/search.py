@@ -7,7 +7,7 @@ costs a hundred. Knows no database: `Vectors` is what the store hands in.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, Protocol
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from retrieval.catalogue import Catalogue
 from retrieval.exact import ExactScores
 from retrieval.filters import Scalar, Where
-from retrieval.fusion import fuse
+from retrieval.fusion import fuse, promising
 from retrieval.lexical import LexicalIndex
 
 Mode = Literal["hybrid", "dense", "lexical"]
@@ -93,7 +93,9 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, by whom. `filter` is a translated one. `depth` is how many candidates each index gives."""
+    """What is asked, by whom. `filter` is a translated one. `depth` is how many candidates each index gives. `first`:
+    how many of the ranked are the best of all candidates for certain; behind them passages that only the words found
+    may be missing, which saves reading their vectors."""
 
     text: str
     embedding: NDArray[np.float32]
@@ -101,6 +103,7 @@ class Question:
     filter: Where | None = None
     mode: Mode = "hybrid"
     depth: int = DEPTH
+    first: int = DEPTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +130,12 @@ def candidates(base: Base, question: Question) -> Candidates:
         return Candidates(list(cosine), cosine, best, {"dense": dense_done - started})
     words = seen.sharing_words()
     lexical_done = time.perf_counter()
-    cosine |= _cosines(base.vectors, question.embedding, [id for id in words if id not in cosine])
     if question.mode == "lexical":
+        cosine |= _cosines(base.vectors, question.embedding, [id for id in words if id not in cosine])
         ranked = [id for id in words if id in cosine]
     else:
         words |= base.lexical.score(question.text, [id for id in cosine if id not in words])
+        cosine |= _cosines(base.vectors, question.embedding, promising(cosine, words, question.first))
         ranked = fuse(cosine, words)
     seconds = {"dense": dense_done - started, "lexical": lexical_done - dense_done}
     return Candidates(ranked, cosine, best, seconds | {"fuse": time.perf_counter() - lexical_done})
@@ -196,16 +200,12 @@ class _Eligible:
         return dict(islice(allowed, self._question.depth))
 
 
-def _cosines(
-    vectors: Vectors, embedding: NDArray[np.float32], ids: Iterable[str], limit: int | None = None
-) -> dict[str, float]:
-    """Best first, at most `limit`."""
-    found, matrix = vectors.embeddings(list(ids))
+def _cosines(vectors: Vectors, embedding: NDArray[np.float32], ids: list[str]) -> dict[str, float]:
+    found, matrix = vectors.embeddings(ids)
     if not found:
         return {}
     scores = (matrix @ embedding) / (np.linalg.norm(matrix, axis=1) * np.linalg.norm(embedding))
-    order = np.argsort(-scores, kind="stable")[:limit]
-    return {found[at]: float(min(1.0, max(-1.0, scores[at]))) for at in order}
+    return dict(zip(found, np.clip(scores, -1.0, 1.0).tolist(), strict=True))
 
 
 def _version(id: str) -> str:
