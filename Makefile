@@ -14,7 +14,7 @@ test: .venv/.installed
 check: .venv/.installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy --strict breakeven.py serving retrieval adapters benchmarks tests k8s/base/await_operator_key.py
+	.venv/bin/mypy --strict breakeven serving retrieval adapters benchmarks tests k8s/base/await_operator_key.py
 	.venv/bin/lint-imports
 	.venv/bin/pytest -q tests/house
 

@@ -191,7 +191,8 @@ def open_sandbox(settings: Settings) -> Sandbox:
 def open_embedder(settings: Settings) -> Embedder:
     """The configured embedding model, or the packaged one."""
     wish = settings.retrieval
-    return SentenceTransformerEmbedder(wish.embedder or packaged_minilm(), threads=wish.threads)
+    folder = wish.embedder or packaged_minilm()
+    return SentenceTransformerEmbedder(folder, device=wish.device, threads=wish.threads)
 
 
 def build_retriever(settings: Settings, store: Store, embedder: Embedder, sandbox: Sandbox) -> Retriever:

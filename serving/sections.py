@@ -90,7 +90,12 @@ class Retrieval(Section):
         "After each statement cite the passage it comes from by its number, like [1].",
         description="Put between the system prompt and the passages.",
     )
-    threads: int = Field(2, ge=1, description="Threads the embedder uses.")
+    threads: int | None = Field(
+        None, ge=1, description="Threads the embedder uses on a CPU; default: one for each core it may run on."
+    )
+    device: str | None = Field(
+        None, description="Where the embedder runs, as torch names it: `cpu`, `cuda:0`; default: a GPU if there is one."
+    )
     search: Literal["hybrid", "dense", "lexical"] = Field(
         "hybrid", description="Rank by meaning and shared words together, or by one of them: `dense`, `lexical`."
     )

@@ -1,15 +1,13 @@
-"""Gates on what a module reaches for: imports inside functions, the environment, and what the command line may see."""
+"""Gates on what a module reaches for: imports inside functions, and the environment."""
 
 import ast
-import sys
 from collections.abc import Iterator
 
-from tests.house.sources import PACKAGES, in_product
+from tests.house.sources import in_product
 
 # Seconds to import, or needed by one command only.
 HEAVY = ("torch", "vllm", "trl", "peft", "transformers", "sentence_transformers", "adapters.training")
 _ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
-_COMMAND_LINE = {*sys.stdlib_module_names, *PACKAGES, "rich", "typer"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
@@ -40,18 +38,6 @@ def environment_at_import(path: str, source: str) -> list[str]:
     return [
         f"{path}:{line}: read the environment inside a function, not while the module is imported"
         for line in sorted({line for node in _import_time(ast.parse(source)) for line in _environment_lines(node)})
-    ]
-
-
-def command_line(path: str, source: str) -> list[str]:
-    """Libraries that breakeven.py may not know; import-linter cannot see a top-level module."""
-    if path != "breakeven.py":
-        return []
-    return [
-        f"{path}:{line}: {module} belongs behind one of our packages"
-        for node in ast.walk(ast.parse(source))
-        for line, module in _imported(node)
-        if module.partition(".")[0] not in _COMMAND_LINE
     ]
 
 

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("serving", "retrieval", "adapters", "benchmarks")
+PACKAGES = ("breakeven", "serving", "retrieval", "adapters", "benchmarks")
 
 # A gate takes a path relative to the repository and its text, and gives findings as `path:line: what to change`.
 Gate = Callable[[str, str], list[str]]
@@ -37,10 +37,10 @@ def python_files() -> Mapping[str, str]:
 
 
 def product_files() -> Mapping[str, str]:
-    """Path -> source of the command line and the packages."""
+    """Path -> source of the packages."""
     return {path: source for path, source in python_files().items() if in_product(path)}
 
 
 def in_product(path: str) -> bool:
     """Whether `path` is ours and not a test."""
-    return path == "breakeven.py" or path.partition("/")[0] in PACKAGES
+    return path.partition("/")[0] in PACKAGES

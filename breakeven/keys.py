@@ -1,21 +1,16 @@
 """`breakeven keys`: make, list and revoke API keys, straight in the file that a running gateway watches."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from breakeven.console import Config, console, output
 from serving.auth import EVERYONE, LOCAL_TENANT, KeyStore
 from serving.settings import load_settings
 
-app = typer.Typer(help="API keys.", no_args_is_help=True)
-_notes = Console(stderr=True, highlight=False)
-_output = Console(highlight=False, soft_wrap=True)
-
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file; default: ./breakeven.yaml.")]
+app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 
 
 class RoleName(StrEnum):
@@ -36,8 +31,8 @@ def keys_create(
     """Make an API key and show it once."""
     store = KeyStore(load_settings(config).home / "keys.db")
     key = store.create(tenant, group or [EVERYONE], role.value, note)
-    _notes.print("This key is shown once and stored hashed. From now on every request needs a key.")
-    _output.print(key, markup=False)
+    console.print("This key is shown once and stored hashed. From now on every request needs a key.")
+    output.print(key, markup=False)
 
 
 @app.command("list")
@@ -48,11 +43,11 @@ def keys_list(config: Config = None) -> None:
         state = "revoked" if key.revoked_at else "in force"
         caller = key.caller
         table.add_row(key.id, caller.tenant, ", ".join(sorted(caller.groups)), caller.role, key.note, state)
-    _output.print(table)
+    output.print(table)
 
 
 @app.command("revoke")
 def keys_revoke(key_id: str, config: Config = None) -> None:
     """Refuse a key from now on."""
     KeyStore(load_settings(config).home / "keys.db").revoke(key_id)
-    _output.print(f"{key_id} is revoked")
+    output.print(f"{key_id} is revoked")

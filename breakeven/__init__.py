@@ -1,0 +1,1 @@
+"""The command line: the only package that sees all others. Every command is a few lines over one of them."""

@@ -1,0 +1,11 @@
+"""The errors that are the user's to mend: their text says how, and a traceback would only hide it."""
+
+from adapters.errors import AdapterError
+from benchmarks.errors import BenchmarkError
+from retrieval.errors import RetrievalError
+from serving.access import RemoteError
+from serving.auth import KeyRefused
+from serving.engine.protocol import EngineFailed
+from serving.settings import SettingsError
+
+MISTAKES = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteError, RetrievalError, SettingsError)

@@ -1,0 +1,89 @@
+"""`breakeven serve`: the engine, the gateway and the documents, from the first probe to `ready:`."""
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import typer
+
+from benchmarks.prices import load_prices
+from breakeven.console import Config, console, output
+from serving.accounting.cost import GpuPrice, Prices
+from serving.app import bind, check_bind, create_app, run
+from serving.auth import KeyStore
+from serving.engine.device import Device
+from serving.gateway import PricesFor, fill_knowledge, open_gateway
+from serving.sections import Settings
+from serving.settings import SettingsError, load_settings, share_cores
+from serving.terminal import Stages, welcome
+
+
+def serve(
+    config: Config = None,
+    host: Annotated[str | None, typer.Option(help="Bind address.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port.")] = None,
+) -> None:
+    """Start the engine and the gateway; Ctrl-C stops both."""
+    share_cores()
+    settings = load_settings(config, overrides={"server.host": host, "server.port": port})
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("breakeven").setLevel(logging.INFO)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    store = KeyStore(settings.home / "keys.db")
+    check_bind(settings.server, store)
+    store.close()
+    listener = bind(settings.server)
+    address = listener.getsockname()
+    host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104  # compared, not bound
+    url = f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"
+    stages, app = Stages(console), create_app()
+    try:
+        async with AsyncExitStack() as stack:
+
+            async def prepare() -> None:
+                opened = open_gateway(settings, _prices_for(settings), url, stages)
+                gateway = app.state.gateway = await stack.enter_async_context(opened)
+                failures = await asyncio.to_thread(fill_knowledge, settings, gateway.retriever, stages)
+                gateway.documents_in.set()
+                await gateway.engine_started
+                stages.stop()
+                for line in (*failures, *gateway.catalogue.left_out):
+                    console.print(f"note: {line}", markup=False)
+                simulated, keyed = gateway.engine.simulated, gateway.keys.any()
+                output.print(welcome(url, gateway.catalogue.names, simulated=simulated, keyed=keyed), markup=False)
+
+            # Probes are answered from the first second, everything else when it is there.
+            await run(app, listener, settings.server, prepare)
+    finally:
+        stages.stop()
+        listener.close()
+
+
+def _prices_for(settings: Settings) -> PricesFor:
+    book, cost = load_prices(), settings.cost
+
+    def choose(device: Device) -> Prices:
+        hosted = tuple(book.api(model) for model in cost.hosted_models)
+        if cost.usd_per_hour is not None:
+            source = cost.source or "cost.usd_per_hour in the configuration"
+            gpu = GpuPrice(
+                "configured",
+                (),
+                cost.usd_per_hour,
+                source,
+                cost.as_of.isoformat() if cost.as_of else "not stated",
+                "configured",
+            )
+        elif settings.engine.url is not None:
+            raise SettingsError(
+                "set cost.usd_per_hour: what the machine behind engine.url costs cannot be seen from here"
+            )
+        else:
+            gpu = book.cpu if device.kind == "cpu" else book.gpu_for(device.name)
+        return Prices(gpu, hosted)
+
+    return choose
