@@ -64,7 +64,8 @@ class ExactScores:
         rows: dict[str, NDArray[np.float32]] = {}
         for at in range(0, len(ids), _READ):
             names, matrix = self._vectors.embeddings(ids[at : at + _READ])
-            rows |= zip(names, matrix / np.linalg.norm(matrix, axis=1, keepdims=True), strict=True)
+            if names:  # erased by another thread otherwise
+                rows |= zip(names, matrix / np.linalg.norm(matrix, axis=1, keepdims=True), strict=True)
         whole = {}
         for version, size in versions.items():
             mine = [rows.get(f"{version}-{index}") for index in range(size)]

@@ -61,6 +61,14 @@ class Vectors(Protocol):
         """The ids of all passages that a filter matches (None: all). Reads every passage's metadata."""
         ...
 
+    def count(self) -> int:
+        """How many passages there are."""
+        ...
+
+    def metadata(self, where: Where) -> list[Mapping[str, Any]]:
+        """Of all passages that a filter matches."""
+        ...
+
     def rows(self, ids: Sequence[str]) -> dict[str, tuple[str, Mapping[str, Any]]]:
         """Text and metadata by id, of those that exist."""
         ...

@@ -212,10 +212,10 @@ class Store:
         if metadata.get("fingerprint") != self._fingerprint:
             raise EmbedderMismatch(knowledge, str(metadata.get("fingerprint", "none")), self._fingerprint)
         vectors = self._database.open(name)
-        first = vectors.rows(sorted(vectors.matching({"index": 0})))
-        catalogue = Catalogue.of([row for _, row in first.values()])
+        catalogue = Catalogue.of(vectors.metadata({"index": 0}))
         versions = catalogue.versions()
-        vectors.delete([id for id in vectors.matching(None) if id.rpartition("-")[0] not in versions])
+        if vectors.count() != sum(entry.info.chunks for entry in versions.values()):
+            vectors.delete([id for id in vectors.matching(None) if id.rpartition("-")[0] not in versions])
         lexical = TantivyIndex.opened(self._lexical / name)
         base = Base(knowledge, vectors, catalogue, lexical, ExactScores(vectors))
         self._synchronise(base)

@@ -96,6 +96,14 @@ class ChromaVectors:
         """See Vectors."""
         return set(self._collection.get(where=where, include=[])["ids"])
 
+    def count(self) -> int:
+        """See Vectors."""
+        return self._collection.count()
+
+    def metadata(self, where: Where) -> list[Mapping[str, Any]]:
+        """See Vectors."""
+        return list(self._collection.get(where=where, include=["metadatas"])["metadatas"] or [])
+
     def rows(self, ids: Sequence[str]) -> dict[str, tuple[str, Mapping[str, Any]]]:
         """See Vectors."""
         rows: dict[str, tuple[str, Mapping[str, Any]]] = {}

@@ -60,6 +60,27 @@ def test_min_score_cuts_but_the_best_score_is_told(retriever: Retriever, me: Sco
     assert (nothing.passages, nothing.best_score) == ((), best.score)
 
 
+def test_many_documents_are_as_if_each_came_alone(recording: tuple[Retriever, Recording], me: Scope) -> None:
+    retriever, embedder = recording
+    retriever.ingest(me, "hb", "old.md", b"old words")
+    retriever.ingest(me, "hb", "same.md", b"same words")
+    embedder.calls.clear()
+    files = [("same.md", b"same words"), ("leave.md", LEAVE), ("bad.md", b""), ("old.md", b"new words")]
+    same, leave, bad, old = retriever.ingest_many(me, "hb", files)
+    assert isinstance(bad, UnreadableDocument) and "it is empty" in str(bad)
+    done = [one for one in (same, leave, old) if not isinstance(one, UnreadableDocument)]
+    assert [(one.source, one.status, one.chunks) for one in done] == [
+        ("same.md", "unchanged", 1),
+        ("leave.md", "added", 2),
+        ("old.md", "updated", 1),
+    ]
+    assert [len(call) for call in embedder.calls] == [3]
+    answer = retriever.search(me, "hb", "new words", 9, -1.0)
+    assert (answer.passages[0].source, answer.passages[0].text) == ("old.md", "new words")
+    assert {passage.source for passage in answer.passages} == {"old.md", "same.md", "leave.md"}
+    assert retriever.ingest_many(me, "hb", []) == []
+
+
 def test_an_unchanged_document_is_not_embedded_again(recording: tuple[Retriever, Recording], me: Scope) -> None:
     retriever, embedder = recording
     retriever.ingest(me, "hb", "leave.md", LEAVE)

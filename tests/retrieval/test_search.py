@@ -37,6 +37,12 @@ class ExactVectors:
     def matching(self, where: Where | None) -> set[str]:
         return {id for id, (_, _, row) in self._rows.items() if where is None or matches(where, row)}
 
+    def count(self) -> int:
+        return len(self._rows)
+
+    def metadata(self, where: Where) -> list[Mapping[str, Any]]:
+        return [row for _, _, row in self._rows.values() if matches(where, row)]
+
     def rows(self, ids: Sequence[str]) -> dict[str, tuple[str, Mapping[str, Any]]]:
         return {id: self._rows[id][1:] for id in ids if id in self._rows}
 
@@ -70,8 +76,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
             texts = [" ".join(chance.choice(["pump", "gauge", "leave", "salt", "iron"]) for _ in range(6)) for _ in ids]
             rows = np.random.default_rng(number).normal(size=(2, 8)).astype(np.float32)
             rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-            row: Mapping[str, Scalar] = {"attr:odd": number % 2 == 1, "source": f"d{number}", "old": old, **dict.fromkeys(groups, True)}
-            made.vectors.write(ids, rows, texts, [row] * 2)
+            row: Mapping[str, Scalar] = {
+                "attr:odd": number % 2 == 1,
+                "source": f"d{number}",
+                "old": old,
+                **dict.fromkeys(groups, True),
+            }
+            made.vectors.write(ids, rows, texts, [{**row, **dict.fromkeys(groups, True)}] * 2)
             made.lexical.add(dict(zip(ids, texts, strict=True)), version)
             info = DocumentInfo(f"d{number}", "T", "0", 2, groups)
             made.catalogue.switch(Entry(info, str(old), version, {"attr:odd": number % 2 == 1}))
