@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from retrieval.chunking import Chunker
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder
+from retrieval.embedder import BATCH, Embedder, SentenceTransformerEmbedder
 from retrieval.errors import BadFilter, UnknownKnowledge, UnreadableDocument
 from retrieval.hashing import HashingEmbedder
 from retrieval.pipeline import Retriever, Scope
@@ -96,7 +96,7 @@ def test_embeds_title_and_headings_in_batches_by_length(recording: tuple[Retriev
     retriever, embedder = recording
     sections = [f"## Part {n}\n\nbeginning{n} " + "word " * (n * 7 % 40) for n in range(70)]
     retriever.ingest(me, "hb", "long.md", ("# Long\n\n" + "\n\n".join(sections)).encode())
-    assert [len(call) for call in embedder.calls] == [32, 32, 6]
+    assert [len(call) for call in embedder.calls] == [BATCH] * (70 // BATCH) + [70 % BATCH]
     lengths = embedder.count_tokens([text for call in embedder.calls for text in call])
     assert lengths == sorted(lengths)
     assert all(text.startswith("Long > Part ") for call in embedder.calls for text in call)
