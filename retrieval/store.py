@@ -1,14 +1,16 @@
 """The passages on disk: one Chroma collection and one lexical index per tenant and knowledge base.
 
 Chroma has no transactions over several calls, so a document's version becomes real in one step: its first passage is
-written last, and a version without it does not exist. The catalogue says which version queries may return; what a
-crash leaves behind is removed at the next start. The lexical index beside it is derived: at the start, versions that
-it lacks are added and versions that Chroma lacks are removed. One process owns the store (see lock.py).
+written last, with all that is known about the document, and a version without it does not exist. The catalogue says
+which version queries may return; what a crash leaves behind is removed at the next start. The lexical index beside it
+is derived: at the start, versions that it lacks are added and versions that Chroma lacks are removed. One process owns
+the store (see lock.py).
 """
 
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,8 +22,10 @@ from retrieval.catalogue import Catalogue, DocumentInfo, Entry, digest_of
 from retrieval.chunking import Chunk
 from retrieval.documents import Document
 from retrieval.errors import EmbedderMismatch, UnknownKnowledge
+from retrieval.exact import ExactScores
 from retrieval.filters import Scalar
 from retrieval.lexical import TantivyIndex, lexical_text
+from retrieval.rows import Change, NewDocument, passage_ids
 from retrieval.search import Base, Passage, Question, candidates, fetch
 from retrieval.vectors import ChromaDatabase, mapped_errors
 
@@ -71,29 +75,32 @@ class Store:
         groups: frozenset[str] = EVERYONE,
         attributes: Mapping[str, Scalar] | None = None,
     ) -> Status:
-        """Stores a document's passages, embeddings (len(chunks), dimensions), and drops those of its last version.
+        """replace_documents with one."""
+        new = NewDocument(document, chunks, embeddings, groups, attributes or {})
+        return self.replace_documents(tenant, knowledge, [new])[0]
 
-        Queries see the old version or the new, never both or neither. Returned means on disk. Raises BadName.
+    def replace_documents(self, tenant: str, knowledge: str, documents: Sequence[NewDocument]) -> list[Status]:
+        """Stores documents, each of another source, and drops the passages of their last versions. Many at once cost
+        little more than one: what takes the time is that the disk has them.
+
+        Of each, queries see the old version or the new, never both or neither. Returned means on disk. Raises BadName.
         """
-        if not chunks or embeddings.shape != (len(chunks), self._dimensions):
-            raise ValueError(f"{embeddings.shape} embeddings do not fit {len(chunks)} chunks x {self._dimensions}")
-        metadata = filters.stored_groups(groups) | filters.stored_attributes(attributes or {})
-        digest = digest_of(document.sha256, metadata)
+        for new in documents:
+            if not new.chunks or new.embeddings.shape != (len(new.chunks), self._dimensions):
+                size = f"{len(new.chunks)} chunks x {self._dimensions}"
+                raise ValueError(f"{new.embeddings.shape} embeddings do not fit {size}")
+        if len({new.document.source for new in documents}) < len(documents):
+            raise ValueError("two documents of one source at once")
         with self._writing, mapped_errors(knowledge):
-            base = self._create(tenant, knowledge)
-            catalogue = base.catalogue
-            old = catalogue.entries.get(document.source)
-            if old is not None and old.digest == digest:
-                return "unchanged"
-            version, sequence = catalogue.begin(document.source)
-            metadata |= {"source": document.source, "title": document.title, "sha256": document.sha256}
-            metadata |= {"version": version, "digest": digest, "sequence": sequence, "chunks": len(chunks)}
-            self._write(base, version, chunks, embeddings, metadata)
-            info = DocumentInfo(document.source, document.title, document.sha256, len(chunks), frozenset(groups))
-            catalogue.switch(Entry(info, digest, version))
-            if old is not None:
-                self._erase(base, old)
-            return "updated" if old else "added"
+            catalogue = self._create(tenant, knowledge).catalogue
+            old = [catalogue.entries.get(new.document.source) for new in documents]
+            every = [Change.of(new, catalogue.begin(new.document.source)) for new in documents]
+            changed = [was is None or was.digest != change.entry.digest for was, change in zip(old, every, strict=True)]
+            self._replace(self._find(tenant, knowledge), list(compress(every, changed)), list(compress(old, changed)))
+        return [
+            "unchanged" if not moved else "added" if was is None else "updated"
+            for was, moved in zip(old, changed, strict=True)
+        ]
 
     def current(
         self,
@@ -117,7 +124,7 @@ class Store:
             entry = base.catalogue.condemn(source)
             if entry is None:
                 return False
-            self._erase(base, entry)
+            self._erase(base, [entry])
             base.catalogue.remove(source)
             return True
 
@@ -198,7 +205,8 @@ class Store:
             name = _collection_name(tenant, knowledge)
             about = {"tenant": tenant, "knowledge": knowledge, "fingerprint": self._fingerprint}
             vectors = self._database.create(name, about)
-            self._open[key] = Base(knowledge, vectors, Catalogue(), TantivyIndex.opened(self._lexical / name))
+            lexical = TantivyIndex.opened(self._lexical / name)
+            self._open[key] = Base(knowledge, vectors, Catalogue(), lexical, ExactScores(vectors))
             self._synchronise(self._open[key])  # an index that outlived a knowledge base of this name
         return self._open[key]
 
@@ -208,56 +216,45 @@ class Store:
         if metadata.get("fingerprint") != self._fingerprint:
             raise EmbedderMismatch(knowledge, str(metadata.get("fingerprint", "none")), self._fingerprint)
         vectors = self._database.open(name)
-        first = vectors.rows(sorted(vectors.matching({"index": 0})))
-        catalogue = Catalogue.of([row for _, row in first.values()])
+        catalogue = Catalogue.of(vectors.metadata({"index": 0}))
         versions = catalogue.versions()
-        vectors.delete([id for id in vectors.matching(None) if id.rpartition("-")[0] not in versions])
-        base = Base(knowledge, vectors, catalogue, TantivyIndex.opened(self._lexical / name))
+        if vectors.count() != sum(entry.info.chunks for entry in versions.values()):
+            vectors.delete([id for id in vectors.matching(None) if id.rpartition("-")[0] not in versions])
+        lexical = TantivyIndex.opened(self._lexical / name)
+        base = Base(knowledge, vectors, catalogue, lexical, ExactScores(vectors))
         self._synchronise(base)
         self._open[tenant, knowledge] = base
 
     def _synchronise(self, base: Base) -> None:
         """Makes the lexical index hold what Chroma holds."""
         present, current = base.lexical.sizes(), base.catalogue.versions()
-        base.lexical.remove([version for version, size in present.items() if current.get(version) != size])
-        missing = {version: size for version, size in current.items() if present.get(version) != size}
-        for version, size in missing.items():
-            rows = base.vectors.rows([f"{version}-{index}" for index in range(size)])
-            texts = {id: lexical_text(row["title"], row["heading"], text) for id, (text, row) in rows.items()}
-            base.lexical.add(texts, version)
+        sizes = {version: entry.info.chunks for version, entry in current.items()}
+        base.lexical.remove([version for version, size in present.items() if sizes.get(version) != size])
+        for entry in [entry for version, entry in current.items() if present.get(version) != entry.info.chunks]:
+            rows = base.vectors.rows(passage_ids(entry))
+            texts = {id: lexical_text(entry.info.title, row["heading"], text) for id, (text, row) in rows.items()}
+            base.lexical.add(texts, entry.version)
         base.lexical.commit()
 
-    def _write(
-        self,
-        base: Base,
-        version: str,
-        chunks: Sequence[Chunk],
-        embeddings: NDArray[np.float32],
-        metadata: Mapping[str, Scalar],
-    ) -> None:
-        """The first passage last: it makes the version exist."""
-        texts = {
-            f"{version}-{index}": lexical_text(str(metadata["title"]), chunk.heading, chunk.text)
-            for index, chunk in enumerate(chunks)
-        }
-        base.lexical.add(texts, version)
-        for part in (range(1, len(chunks)), range(1)):
-            base.vectors.write(
-                [f"{version}-{index}" for index in part],
-                embeddings[part.start : part.stop],
-                [chunks[index].text for index in part],
-                [{**metadata, **_place(index, chunks[index])} for index in part],
-            )
+    def _replace(self, base: Base, changes: Sequence[Change], old: Sequence[Entry | None]) -> None:
+        """The first passages last: they make the versions exist."""
+        for change in changes:
+            base.lexical.add(change.words, change.entry.version)
+        laid_out = [list(change.rows()) for change in changes]
+        for rows in ([row for each in laid_out for row in each[1:]], [each[0] for each in laid_out]):
+            if rows:
+                vectors = np.stack([row.vector for row in rows])
+                ids, texts = [row.id for row in rows], [row.text for row in rows]
+                base.vectors.write(ids, vectors, texts, [row.metadata for row in rows])
+        for change in changes:
+            base.catalogue.switch(change.entry)
+        self._erase(base, [entry for entry in old if entry is not None])
 
-    def _erase(self, base: Base, entry: Entry) -> None:
+    def _erase(self, base: Base, entries: Sequence[Entry]) -> None:
         """From the words first: what is left of it in Chroma is found again at the next start."""
-        base.lexical.remove([entry.version])
-        base.vectors.delete([f"{entry.version}-{index}" for index in range(entry.info.chunks)])
+        base.lexical.remove([entry.version for entry in entries])
+        base.vectors.delete([id for entry in entries for id in passage_ids(entry)])
 
 
 def _collection_name(tenant: str, knowledge: str) -> str:
     return "kb-" + hashlib.sha256(f"{tenant}\0{knowledge}".encode()).hexdigest()[:32]
-
-
-def _place(index: int, chunk: Chunk) -> dict[str, Scalar]:
-    return {"index": index, "start": chunk.start, "end": chunk.end, "heading": chunk.heading}

@@ -23,6 +23,8 @@ from serving.remote import RemoteError, RemoteGateway, quoted
 from serving.sections import Settings
 from serving.settings import client_api_key
 
+File = tuple[str, bytes]  # source, content
+
 
 def gateway_url(settings: Settings) -> str:
     """OpenAI base URL of the gateway that runs on this state; the default address if none does."""
@@ -35,8 +37,9 @@ def gateway_url(settings: Settings) -> str:
 class Documents(Protocol):
     """The documents of one tenant."""
 
-    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
-        """Add or replace one document; returns `added`, `updated` or `unchanged`. Raises UnreadableDocument."""
+    def put(self, knowledge: str, files: Sequence[File], groups: Sequence[str]) -> list[str | UnreadableDocument]:
+        """Add or replace documents of different sources. Of each `added`, `updated`, `unchanged`, or why it cannot be
+        read."""
 
     def sources(self, knowledge: str) -> set[str]:
         """Of all its documents; none if there is no such knowledge base."""
@@ -90,8 +93,9 @@ class _Local:
         self._calibrator, self._reranking = measures.calibrator, measures.reranking
         self._scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
 
-    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
-        return self._retriever.ingest(self._scope, knowledge, source, data, frozenset(groups)).status
+    def put(self, knowledge: str, files: Sequence[File], groups: Sequence[str]) -> list[str | UnreadableDocument]:
+        done = self._retriever.ingest_many(self._scope, knowledge, files, frozenset(groups))
+        return [one if isinstance(one, UnreadableDocument) else one.status for one in done]
 
     def sources(self, knowledge: str) -> set[str]:
         try:
@@ -128,15 +132,18 @@ class _Remote:
     def __init__(self, gateway: RemoteGateway) -> None:
         self._gateway = gateway
 
-    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
+    def put(self, knowledge: str, files: Sequence[File], groups: Sequence[str]) -> list[str | UnreadableDocument]:
         query = urllib.parse.urlencode([("group", group) for group in groups])
-        path = f"{_documents(knowledge)}/{urllib.parse.quote(source)}?{query}"
-        try:
-            return str(self._gateway.call("PUT", path, data)["status"])
-        except RemoteError as error:
-            if error.status in (Unprocessable.status, BodyTooLarge.status):
-                raise UnreadableDocument(source, str(error).removeprefix(f"cannot read {source}: ")) from None
-            raise
+        done: list[str | UnreadableDocument] = []
+        for source, data in files:
+            path = f"{_documents(knowledge)}/{urllib.parse.quote(source)}?{query}"
+            try:
+                done.append(str(self._gateway.call("PUT", path, data)["status"]))
+            except RemoteError as error:
+                if error.status not in (Unprocessable.status, BodyTooLarge.status):
+                    raise
+                done.append(UnreadableDocument(source, str(error).removeprefix(f"cannot read {source}: ")))
+        return done
 
     def sources(self, knowledge: str) -> set[str]:
         try:

@@ -1,11 +1,15 @@
 """Versions, catalogue and scope on real Chroma, in one process; crashes and tenants have files of their own."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
+import chromadb
 import numpy as np
 import pytest
+from chromadb.config import Settings
 from numpy.typing import NDArray
 
 from retrieval.catalogue import DocumentInfo
@@ -14,6 +18,7 @@ from retrieval.documents import Document, load
 from retrieval.embedder import Embedder
 from retrieval.errors import BadFilter, BadName, EmbedderMismatch, UnknownKnowledge
 from retrieval.hashing import HashingEmbedder
+from retrieval.rows import NewDocument
 from retrieval.store import EVERYONE, Store
 
 EMBEDDER = HashingEmbedder()
@@ -205,3 +210,55 @@ def test_queries_see_exactly_one_version_while_a_document_changes(store: Store) 
     versions = [sorted(parts) for parts in texts.values()]
     assert len(seen) > 10
     assert [parts for parts in seen if parts not in versions] == []
+
+
+def test_documents_together(store: Store) -> None:
+    def new(source: str, *texts: str) -> NewDocument:
+        chunks = [Chunk(text, 0, len(text), "") for text in texts]
+        return NewDocument(load(source, "\n".join(texts).encode()), chunks, EMBEDDER.encode(texts), EVERYONE)
+
+    put(store, "a.md", "annual leave", "sick leave")
+    put(store, "b.md", "rain gauge")
+    together = [new("b.md", "rain gauge"), new("a.md", "parental leave"), new("c.md", "snow", "ice")]
+    assert store.replace_documents("acme", "kb", together) == ["unchanged", "updated", "added"]
+    assert sorted(found(store, "leave")) == ["ice", "parental leave", "rain gauge", "snow"]
+    assert store.replace_documents("acme", "kb", together) == ["unchanged"] * 3
+    with pytest.raises(ValueError, match="one source"):
+        store.replace_documents("acme", "kb", [new("d.md", "x"), new("d.md", "y")])
+
+
+def test_a_collection_of_before_is_read_and_searched_as_widely(
+    open_store: Callable[[Embedder], Store], tmp_path: Path
+) -> None:
+    """Rows that repeat everything, texts as Chroma's documents, and an index with Chroma's own width."""
+    store = open_store(EMBEDDER)
+    put(store, "new.md", "rain gauge", year=2026)
+    store.close()
+    about: dict[str, Any] = {
+        "source": "old.md", "title": "Old", "sha256": "0", "version": "f-7", "digest": "0", "sequence": 7,
+        "chunks": 2, "group:everyone": True, "attr:year": 2024, "start": 0, "end": 9, "heading": "",
+    }  # fmt: skip
+    texts = ["annual leave", "sick leave"]
+    with chroma(tmp_path / "store") as collection:
+        assert collection.configuration["hnsw"]["ef_search"] > 100
+        collection.modify(configuration={"hnsw": {"ef_search": 100}})
+        rows = [{**about, "index": index} for index in range(2)]
+        collection.add(ids=["f-7-0", "f-7-1"], embeddings=EMBEDDER.encode(texts), documents=texts, metadatas=rows)
+    store = open_store(EMBEDDER)
+    assert found(store, "sick leave", filter={"year": 2024}) == ["sick leave", "annual leave"]
+    [best] = store.query("acme", "kb", vector("sick leave"), 1, EVERYONE)
+    assert (best.source, best.title) == ("old.md", "Old")
+    assert put(store, "old.md", "parental leave") == "updated"
+    assert sorted(found(store, "leave")) == ["parental leave", "rain gauge"]
+    store.close()
+    with chroma(tmp_path / "store") as collection:
+        assert collection.configuration["hnsw"]["ef_search"] > 100
+
+
+@contextmanager
+def chroma(path: Path) -> Iterator[Any]:
+    """The only collection of a store, without the store."""
+    client: Any = chromadb.PersistentClient(str(path), settings=Settings(anonymized_telemetry=False))
+    with closing(client):
+        [collection] = client.list_collections()
+        yield collection
