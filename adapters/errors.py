@@ -3,8 +3,9 @@
 Each message says what to do next: these are the user's mistakes or damaged files, never a bug to show a traceback for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 _SHOWN = 20
 
@@ -47,6 +48,18 @@ class UnknownAdapter(AdapterError):
 
 class WrongBase(AdapterError):
     """The adapter was trained on another base model than the one at hand."""
+
+
+class PromotionRefused(AdapterError):
+    """The version misses a threshold of a served model; `findings` holds what was wanted and what was seen."""
+
+    def __init__(self, message: str, findings: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
+
+
+class VersionInUse(AdapterError):
+    """The version is what an alias or a served model means."""
 
 
 class MissingBase(AdapterError):

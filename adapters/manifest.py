@@ -26,6 +26,7 @@ _ORIGIN = "origin.json"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,22 @@ class Score:
     n: Annotated[int, Field(ge=1)]
     low: Fraction
     high: Fraction
+    command: str = ""
+    commit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What is not a share: a mean of `n` in `unit` with its 95 % interval, such as forgetting, latency_s, cost_usd."""
+
+    name: str
+    value: Number
+    unit: str
+    n: Annotated[int, Field(ge=1)]
+    low: Number
+    high: Number
+    command: str = ""
+    commit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +81,11 @@ class Manifest:
     scores: tuple[Score, ...]
     libraries: dict[str, str]
     created: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    measurements: tuple[Measurement, ...] = ()
 
     def to_json(self) -> str:
         """Indented JSON with the fields in their order here, ending in a newline."""
-        return _MANIFEST.dump_json(self, indent=2, ensure_ascii=True).decode() + "\n"
+        return _MANIFEST.dump_json(self, indent=2, ensure_ascii=True, exclude_defaults=True).decode() + "\n"
 
     @staticmethod
     def from_json(text: str) -> "Manifest":

@@ -1,6 +1,7 @@
 """The installed adapters: immutable versions under one folder, and aliases that say which one is served.
 
-Layout: root/<name>/<version>/ with the three files of an adapter (manifest.py), and root/<name>/aliases.json.
+Layout: root/<name>/<version>/ with the three files of an adapter (manifest.py), root/<name>/aliases.json (aliases.py)
+and root/audit.jsonl (audit.py).
 Only what is found here reaches the engine: vLLM would load pickles, follow links and join a client's text to a path.
 Versions are content hashes because the engine keeps the prefix cache of a name whose weights are replaced.
 """
@@ -10,28 +11,36 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import TypeVar
 
-from safetensors import SafetensorError, safe_open
-
-from adapters.errors import TamperedAdapter, UnknownAdapter, UnsafeAdapter
+from adapters.aliases import PROD, Aliases, sync_folder, write_whole
+from adapters.audit import AuditLog, Cause
+from adapters.errors import TamperedAdapter, UnknownAdapter, UnsafeAdapter, VersionInUse
 from adapters.manifest import (
     ADAPTER_FILES,
     CONFIG,
+    MANIFEST,
     NAME_PATTERN,
     VERSION_PATTERN,
     WEIGHTS,
+    BaseModel,
     Manifest,
+    Measurement,
+    Score,
     content_version,
 )
+from adapters.tensors import check_readable, check_tensors
 
-PROD = "prod"
-_ALIASES = "aliases.json"
-_ALIAS_PATTERN = r"^[a-z][a-z-]{0,31}$"
+_T = TypeVar("_T", Score, Measurement)
+# What peft can train and vLLM cannot serve: it would be left out in silence, or stop a request.
+_UNSUPPORTED = ("use_dora", "use_qalora", "use_bdlora", "lora_bias", "layer_replication", "modules_to_save", "bias")
+_UNSUPPORTED += ("rank_pattern", "alpha_pattern", "alora_invocation_tokens")
+_INSTALLED = Cause(who="installation", reason="the first version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +60,16 @@ class AdapterVersion:
 
 
 class Registry:
-    """Not for concurrent writers of one alias: the last `promote` wins. Installing and reading are safe at any time."""
+    """Safe at any time for any number of processes: versions never change, aliases change under a lock."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._aliases = Aliases(root)
+
+    @property
+    def log(self) -> AuditLog:
+        """Every decision about aliases and versions."""
+        return self._aliases.log
 
     def names(self) -> tuple[str, ...]:
         """Sorted names that have at least one version."""
@@ -72,20 +87,19 @@ class Registry:
 
     def aliases(self, name: str) -> dict[str, str]:
         """Alias -> version id, as promoted."""
-        try:
-            stated = json.loads((self.root / name / _ALIASES).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError:
-            stated = None
-        if not isinstance(stated, dict) or not all(_matches(VERSION_PATTERN, v) for v in stated.values()):
-            raise TamperedAdapter(f"{self.root / name / _ALIASES} is damaged: delete it and promote a version again")
-        return stated
+        return self._aliases.of(name)
 
-    def install(self, folder: Path) -> AdapterVersion:
+    def install(
+        self,
+        folder: Path,
+        base: BaseModel | None = None,
+        admit: Callable[[AdapterVersion], bool] = lambda _: True,
+        cause: Cause = _INSTALLED,
+    ) -> AdapterVersion:
         """Copy an adapter in, complete and verified or not at all; installing it again changes nothing.
 
-        The first version of a name becomes `prod`. Raises UnsafeAdapter, MalformedManifest, TamperedAdapter.
+        The first version of a name becomes `prod` if `admit` lets it. With `base`, one that was trained on another
+        base model is refused. Raises UnsafeAdapter, MalformedManifest, TamperedAdapter, WrongBase.
         """
         _refuse_unexpected(folder)
         with self._scratch() as scratch:
@@ -93,25 +107,76 @@ class Registry:
                 shutil.copyfile(folder / name, scratch / name, follow_symlinks=False)
             # The copy is verified, not the original: that one may change while it is being read.
             incoming = _open(scratch)
+            check_tensors(scratch / WEIGHTS, incoming.rank)
+            if base is not None:
+                incoming.manifest.require_base(base)
             target = self.root / incoming.name / incoming.version
             target.parent.mkdir(exist_ok=True)
             if not target.exists():
                 _move(scratch, target)
         installed = self._verified(incoming.name, incoming.version)
-        if PROD not in self.aliases(installed.name):
-            self.promote(installed.name, installed.version)
+        if PROD not in self.aliases(installed.name) and admit(installed):
+            self._aliases.change(installed.name, PROD, installed.version, "install", cause)
         return installed
 
-    def promote(self, name: str, version: str, alias: str = PROD) -> AdapterVersion:
+    def promote(self, name: str, version: str, alias: str = PROD, cause: Cause | None = None) -> AdapterVersion:
         """Let `alias` mean this version from now on. Raises UnknownAdapter, TamperedAdapter, UnsafeAdapter."""
-        if not _matches(_ALIAS_PATTERN, alias):
-            raise UnsafeAdapter(f"bad alias {alias!r}: use lower-case letters and dashes, such as prod or canary")
         promoted = self._verified(name, version)
-        path = self.root / name / _ALIASES
-        fresh = path.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps(self.aliases(name) | {alias: version}, sort_keys=True) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        self._aliases.change(name, alias, version, "promote", cause or Cause(who="program"))
         return promoted
+
+    def rollback(self, name: str, alias: str, cause: Cause) -> str | None:
+        """Let `alias` mean what it meant before; a canary ends instead, which returns None. Raises UnknownAdapter."""
+        if alias not in self.aliases(name):
+            raise UnknownAdapter(f"{name} has no alias {alias!r}: `breakeven adapters list` shows what there is")
+        version = self.previous(name, alias)
+        if alias == PROD and version is None:
+            raise UnknownAdapter(
+                f"{name}@{PROD} has no earlier version that is still installed: promote another version instead"
+            )
+        self._aliases.change(name, alias, version, "rollback", cause)
+        return version
+
+    def previous(self, name: str, alias: str) -> str | None:
+        """What a roll-back of `alias` returns to."""
+        return self._aliases.previous(name, alias, self.versions(name)) if alias == PROD else None
+
+    def since(self, name: str, alias: str) -> str | None:
+        """When `alias` came to mean its present version, as the audit log has it."""
+        found = self._aliases.since(name, alias)
+        return None if found is None else str(found["at"])
+
+    def refused(self, name: str, version: str, alias: str, cause: Cause) -> None:
+        """Put a promotion that was not made into the audit log."""
+        with self._aliases.locked():
+            self._aliases.record("refuse", name, alias, (self.aliases(name).get(alias), version), cause)
+
+    def remove(self, name: str, version: str, cause: Cause) -> None:
+        """Delete a version for good. Raises UnknownAdapter, and VersionInUse while an alias means it."""
+        if version not in self.versions(name):
+            self._verified(name, version)
+        with self._aliases.locked(), self._scratch() as scratch:
+            if using := sorted(alias for alias, each in self.aliases(name).items() if each == version):
+                raise VersionInUse(
+                    f"{name}@{version} is {' and '.join(using)}: promote another version or roll back, then remove it"
+                )
+            self._aliases.record("remove", name, None, (version, None), cause)
+            (self.root / name / version).rename(scratch / version)
+
+    def annotate(
+        self, name: str, version: str, scores: Sequence[Score] = (), measurements: Sequence[Measurement] = ()
+    ) -> AdapterVersion:
+        """Put results of an evaluation into the manifest, in place of those of the same names. Raises AdapterError."""
+        with self._aliases.locked():
+            found = self._verified(name, version)
+            manifest = found.manifest
+            fresh = replace(
+                manifest,
+                scores=_merged(manifest.scores, scores),
+                measurements=_merged(manifest.measurements, measurements),
+            )
+            write_whole(found.path / MANIFEST, Manifest.from_json(fresh.to_json()).to_json(), self.root)
+            return replace(found, manifest=fresh)
 
     def resolve(self, reference: str) -> AdapterVersion:
         """`support` (its prod version), `support@<version>` or `support@<alias>`, verified against its hashes.
@@ -162,11 +227,7 @@ def _open(folder: Path) -> AdapterVersion:
             f"{folder} was changed: its files hash to {found}, its manifest says {manifest.version}; "
             "remove the folder and install the adapter again from a good copy"
         )
-    try:
-        with safe_open(folder / WEIGHTS, framework="numpy") as weights:
-            weights.keys()
-    except SafetensorError as error:
-        raise UnsafeAdapter(f"{WEIGHTS} in {folder} is not a safetensors file ({error}): train it again") from None
+    check_readable(folder / WEIGHTS)
     return AdapterVersion(manifest.name, manifest.version, folder, manifest, _rank(folder / CONFIG))
 
 
@@ -176,8 +237,15 @@ def _rank(config: Path) -> int:
     except ValueError:
         stated = None
     rank = stated.get("r") if isinstance(stated, dict) and stated.get("peft_type") == "LORA" else None
-    if not isinstance(rank, int) or rank < 1:
+    if not isinstance(stated, dict) or not isinstance(rank, int) or rank < 1:
         raise UnsafeAdapter(f"{CONFIG} is not the config of a LoRA adapter with a rank `r`: train it with peft")
+    if odd := sorted(key for key in _UNSUPPORTED if stated.get(key) not in (None, False, "none", [], {})):
+        raise UnsafeAdapter(f"{CONFIG} asks for {', '.join(odd)}, which the engine does not serve: train without")
+    for key in ("base_model_name_or_path", "revision"):
+        # A name for people. A path would tell one machine's layout, or lead a loader somewhere else.
+        value = str(stated.get(key) or "")
+        if value.startswith(("/", "~", "\\")) or ".." in value.replace("\\", "/").split("/") or "://" in value:
+            raise UnsafeAdapter(f"{CONFIG} holds the path {value[:80]!r} in {key}: put the base model's name there")
     return rank
 
 
@@ -199,6 +267,9 @@ def _refuse_unexpected(folder: Path) -> None:
 
 
 def _move(scratch: Path, target: Path) -> None:
+    for path in scratch.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
     scratch.chmod(0o755)
     try:
         scratch.rename(target)
@@ -206,6 +277,12 @@ def _move(scratch: Path, target: Path) -> None:
         # Another process installed the same version in the meantime; same version, same content.
         if not target.is_dir():
             raise
+    sync_folder(target.parent)
+
+
+def _merged(old: Sequence[_T], new: Sequence[_T]) -> tuple[_T, ...]:
+    named = {each.name: each for each in (*old, *new)}
+    return tuple(named.values())
 
 
 def _matches(pattern: str, text: object) -> bool:

@@ -39,8 +39,10 @@ def make_adapter(tmp_path: Path) -> MakeAdapter:
     def make(label: str = "source", seed: int = 0, name: str = "demo") -> Path:
         folder = tmp_path / label
         folder.mkdir()
-        weights = np.random.default_rng(seed).normal(size=(4, 8)).astype(np.float32)
-        save_file({"q_proj.lora_A.weight": weights}, folder / WEIGHTS)
+        random = np.random.default_rng(seed)
+        pair = {"lora_A": (4, 8), "lora_B": (8, 4)}
+        weights = {f"q_proj.{half}.weight": random.normal(size=size).astype(np.float32) for half, size in pair.items()}
+        save_file(weights, folder / WEIGHTS)
         (folder / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 4, "base_model_name_or_path": "tiny"}))
         sign(folder, name)
         return folder
