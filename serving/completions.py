@@ -64,7 +64,7 @@ class Completions:
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
         with recorded(trace):
-            request = openai.parse_completion(body, endpoint, self._runtime.limits)
+            request = openai.parse_completion(body, endpoint, self._runtime.limits.of(trace.caller.role))
             tool, fields = file_search.take(request.fields, self._runtime.limits)
             request = replace(request, fields=fields)
             served = self._resolve(trace, request)

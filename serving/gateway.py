@@ -164,7 +164,8 @@ def _accelerators(settings: Settings, device: Device) -> int:
 
 def _limits(settings: Settings) -> Limits:
     server = settings.server
-    return Limits(server.max_n, server.max_logprobs, server.max_schema_bytes, settings.retrieval.max_top_k)
+    top_k = settings.retrieval.max_top_k
+    return Limits(server.max_n, server.max_logprobs, server.max_schema_bytes, top_k, server.max_scored_bytes)
 
 
 def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[Store, Embedder]:

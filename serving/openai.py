@@ -8,19 +8,18 @@ import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import orjson
 
-from serving.errors import BadRequest, ContextTooLong
+from serving.errors import BadRequest
 
 Endpoint = Literal["chat", "completions"]
 ENGINE_PATH: Mapping[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
 # Fields of vLLM's that let one request hurt all, reach files or hosts, or move ahead of others. Field -> why.
 REFUSED: Mapping[str, str] = {
-    "prompt_logprobs": "it holds the whole prompt's logits in memory",
     "prompt_embeds": "embeddings are not accepted in place of text",
     "chat_template": "templates run code in the engine; the base model's own is used",
     "media_io_kwargs": "this is a text model",
@@ -33,6 +32,7 @@ REFUSED: Mapping[str, str] = {
     "request_id": "the gateway numbers requests itself",
     "use_beam_search": "beam search multiplies the work of one request",
 }
+_SCORING = "it holds the whole prompt's logits in memory"
 _TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "thinking"})
 _SCHEMA_FIELDS = ("structured_outputs", "response_format", "guided_json", "guided_regex", "guided_grammar")
 # What a name may be anywhere (sections.Name); also keeps what a client types out of logs and the ledger.
@@ -48,6 +48,12 @@ class Limits:
     max_logprobs: int
     max_schema_bytes: int
     max_top_k: int
+    # Of a text that may be scored by `prompt_logprobs`; operators only, see `of`.
+    max_scored_bytes: int = 0
+
+    def of(self, role: str) -> "Limits":
+        """What a caller of this role may ask for."""
+        return self if role == "operator" else replace(self, max_scored_bytes=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +149,9 @@ def encode(fields: Mapping[str, Any]) -> bytes:
 def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
     """Refuse fields that can hurt other requests, and values over the limits. Raises BadRequest."""
     for name, why in REFUSED.items():
-        if fields.get(name) not in (None, False):
+        if (value := fields.get(name)) is not None and value is not False:
             raise BadRequest(f"`{name}` is not accepted: {why}", param=name, code="unsupported_parameter")
+    _check_scoring(fields, limits)
     for name in ("n", "best_of"):
         _bounded(fields, name, 1, limits.max_n)
     for name in ("top_logprobs", "logprobs"):
@@ -155,10 +162,25 @@ def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
     if fields.get("tool_choice") not in (None, "auto", "none"):
         _check_schema(fields, "tools", limits)  # a forced tool is a grammar too
     if fields.get("echo") and fields.get("logprobs"):
-        raise BadRequest("`echo` with `logprobs` is not accepted: " + REFUSED["prompt_logprobs"], param="echo")
+        raise BadRequest("`echo` with `logprobs` is not accepted: " + _SCORING, param="echo")
     prompt = fields.get("prompt")
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) and len(prompt) > limits.max_n:
         raise BadRequest(f"`prompt` may hold at most {limits.max_n} prompts", param="prompt")
+
+
+def _check_scoring(fields: Mapping[str, Any], limits: Limits) -> None:
+    if (asked := fields.get("prompt_logprobs")) is None or asked is False:
+        return
+    # Of one short text, and of the tokens that it has: how perplexity is measured.
+    _bounded(fields, "prompt_logprobs", 0, 1)
+    text = fields.get("prompt")
+    if not isinstance(text, str) or len(text.encode("utf-8", "replace")) > limits.max_scored_bytes:
+        raise BadRequest(
+            f"`prompt_logprobs` is not accepted: {_SCORING}; operators may have one `prompt` of at most "
+            "server.max_scored_bytes scored by POST /v1/completions",
+            param="prompt_logprobs",
+            code="unsupported_parameter",
+        )
 
 
 def _check_schema(fields: Mapping[str, Any], name: str, limits: Limits) -> None:
@@ -226,16 +248,11 @@ def text_length(messages: Sequence[Mapping[str, Any]]) -> int:
     return sum(len(part.get("text") or "") for each in parts for part in each)
 
 
-def completion_id(endpoint: Endpoint) -> str:
-    """A fresh id in OpenAI's form, for answers that the engine did not write."""
-    return f"{'chatcmpl' if endpoint == 'chat' else 'cmpl'}-{uuid.uuid4().hex}"
-
-
 def chat_completion(model: str, text: str, n: int) -> dict[str, Any]:
     """A whole chat completion of `n` equal choices that cost no tokens."""
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
     return {
-        "id": completion_id("chat"),
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
@@ -278,8 +295,3 @@ def embeddings_input(fields: Mapping[str, Any], model: str, dimensions: int) -> 
     if fields.get("encoding_format") not in (None, "float", "base64"):
         raise BadRequest("`encoding_format` must be float or base64", param="encoding_format")
     return texts
-
-
-def too_long(tokens: int, limit: int) -> ContextTooLong:
-    """The error for an embeddings input over the embedder's limit: it is never cut silently."""
-    return ContextTooLong(f"an input has {tokens} tokens, the embedder takes {limit}; split it", param="input")

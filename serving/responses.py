@@ -46,7 +46,7 @@ class Responses:
     async def answer(self, trace: Trace, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
         with recorded(trace):
-            request = response_items.parse(body, self._runtime.limits)
+            request = response_items.parse(body, self._runtime.limits.of(trace.caller.role))
             served = self._runtime.catalogue.resolve(request.model)
             trace.model, trace.engine_model, trace.stream = served.name, served.engine_model, request.stream
             trace.adapter = served.adapter.engine_name if served.adapter else None

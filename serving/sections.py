@@ -31,6 +31,12 @@ class Server(Section):
     max_schema_bytes: int = Field(
         65_536, ge=256, description="Largest JSON schema, regex or grammar a client may send, in bytes."
     )
+    max_scored_bytes: int = Field(
+        8192,
+        ge=0,
+        description="Largest text in bytes that an operator may have scored by `prompt_logprobs`, as `breakeven eval "
+        "adapter` does for perplexity; 0 refuses it to everyone.",
+    )
     shutdown_s: float = Field(20, ge=0, description="Seconds that running requests get to finish at shutdown.")
 
 
