@@ -43,7 +43,7 @@ class Finding:
 
 def examine(manifest: Manifest, limits: Sequence[Limit]) -> tuple[Finding, ...]:
     """One finding per limit, in order. The point estimate decides; the interval is shown beside it."""
-    measured = {each.name: each for each in (*manifest.measurements, *manifest.scores)}
+    measured = {each.name: each for each in manifest.measured}
     found = []
     for limit in limits:
         seen = measured.get(limit.name)

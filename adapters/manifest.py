@@ -83,6 +83,11 @@ class Manifest:
     created: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
     measurements: tuple[Measurement, ...] = ()
 
+    @property
+    def measured(self) -> "tuple[Score | Measurement, ...]":
+        """Everything that an evaluation found."""
+        return (*self.measurements, *self.scores)
+
     def to_json(self) -> str:
         """Indented JSON with the fields in their order here, ending in a newline."""
         return _MANIFEST.dump_json(self, indent=2, ensure_ascii=True, exclude_defaults=True).decode() + "\n"

@@ -38,8 +38,10 @@ from adapters.tensors import check_readable, check_tensors
 
 _T = TypeVar("_T", Score, Measurement)
 # What peft can train and vLLM cannot serve: it would be left out in silence, or stop a request.
-_UNSUPPORTED = ("use_dora", "use_qalora", "use_bdlora", "lora_bias", "layer_replication", "modules_to_save", "bias")
-_UNSUPPORTED += ("rank_pattern", "alpha_pattern", "alora_invocation_tokens")
+_UNSUPPORTED = (
+    *("use_dora", "use_qalora", "use_bdlora", "lora_bias", "layer_replication", "modules_to_save", "bias"),
+    *("rank_pattern", "alpha_pattern", "alora_invocation_tokens"),
+)
 _INSTALLED = Cause(who="installation", reason="the first version")
 
 
@@ -281,8 +283,8 @@ def _move(scratch: Path, target: Path) -> None:
 
 
 def _merged(old: Sequence[_T], new: Sequence[_T]) -> tuple[_T, ...]:
-    named = {each.name: each for each in (*old, *new)}
-    return tuple(named.values())
+    fresh = {each.name for each in new}
+    return tuple([each for each in old if each.name not in fresh] + list(new))
 
 
 def _matches(pattern: str, text: object) -> bool:

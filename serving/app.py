@@ -20,7 +20,7 @@ from starlette.responses import Response
 from serving.auth import KeyStore
 from serving.errors import BadRequest, GatewayError, InternalError, from_status
 from serving.gateway import Gateway
-from serving.routes import calibration, files, inference, management, operations, responses, vector_stores
+from serving.routes import adapters, calibration, files, inference, management, operations, responses, vector_stores
 from serving.routes.edge import error_response
 from serving.sections import Server as ServerSettings
 from serving.settings import SettingsError
@@ -33,7 +33,7 @@ def create_app(gateway: Gateway | None = None) -> FastAPI:
     # No interactive pages: they load their scripts from other hosts.
     app = FastAPI(title="Breakeven", version="0.1.0", docs_url=None, redoc_url=None)
     app.state.gateway = gateway
-    for part in (inference, responses, files, vector_stores, management, calibration, operations):
+    for part in (inference, responses, files, vector_stores, management, calibration, adapters, operations):
         app.include_router(part.router)
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     app.add_exception_handler(GatewayError, _gateway_error)

@@ -23,11 +23,13 @@ from serving.errors import BadRequest, from_engine
 from serving.evidence import Evidence
 from serving.file_search import FileSearch
 from serving.knowledge import Knowledge
-from serving.models import Catalogue, Served
+from serving.models import Served
 from serving.openai import CompletionRequest, Endpoint
 from serving.outcome import follow, read, read_answer, recorded
 from serving.relay import Relay, tokens_of
 from serving.reply import Reply
+from serving.rollout.quality import Quality
+from serving.rollout.traffic import Traffic
 from serving.stores.search import as_files
 from serving.stores.service import Stores
 from serving.trace import Trace
@@ -39,7 +41,8 @@ COST_HEADER = "x-breakeven-cost-usd"
 class Runtime:
     """What every request needs; made once at start."""
 
-    catalogue: Catalogue
+    traffic: Traffic
+    quality: Quality
     engine: Engine
     knowledge: Knowledge
     stores: Stores
@@ -67,17 +70,17 @@ class Completions:
             request = openai.parse_completion(body, endpoint, self._runtime.limits.of(trace.caller.role))
             tool, fields = file_search.take(request.fields, self._runtime.limits)
             request = replace(request, fields=fields)
-            served = self._resolve(trace, request)
-            retrieval = await self._retrieve(trace, served, request, tool)
-            if retrieval is not None and not retrieval.passages:
-                await self._abstain(trace, served, request, retrieval, reply)
-                return
-            await self._generate(trace, request, self._compose(trace, served, request, retrieval), retrieval, reply)
+            async with self._runtime.traffic.admit(trace, request.model, fields.get("user")) as served:
+                self._check(trace, served, request)
+                retrieval = await self._retrieve(trace, served, request, tool)
+                if retrieval is not None and not retrieval.passages:
+                    await self._abstain(trace, served, request, retrieval, reply)
+                    return
+                judge = self._runtime.quality.judge(trace, served, request.fields)
+                fields = self._compose(trace, served, request, retrieval)
+                judge(await self._generate(trace, request, fields, retrieval, reply))
 
-    def _resolve(self, trace: Trace, request: CompletionRequest) -> Served:
-        served = self._runtime.catalogue.resolve(request.model)
-        trace.model, trace.engine_model = served.name, served.engine_model
-        trace.adapter = served.adapter.engine_name if served.adapter else None
+    def _check(self, trace: Trace, served: Served, request: CompletionRequest) -> None:
         trace.knowledge = request.extension.knowledge or served.settings.knowledge
         trace.stream = request.stream
         if request.endpoint == "completions" and (trace.knowledge or served.settings.system_prompt):
@@ -86,7 +89,6 @@ class Completions:
                 "use POST /v1/chat/completions",
                 param="model",
             )
-        return served
 
     async def _retrieve(
         self, trace: Trace, served: Served, request: CompletionRequest, tool: FileSearch | None
@@ -126,28 +128,31 @@ class Completions:
         fields: dict[str, Any],
         retrieval: Retrieval | None,
         reply: Reply,
-    ) -> None:
+    ) -> Sequence[str]:
+        """The answer's texts, none if it broke off."""
         trace.enter_engine()
         async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], openai.encode(fields)) as response:
             if response.status != 200:
                 raise from_engine(response.status, await read(response))
             if request.stream:
-                await self._stream(trace, request, response, retrieval, reply)
-            else:
-                await self._whole(trace, response, retrieval, reply)
+                return await self._stream(trace, request, response, retrieval, reply)
+            return await self._whole(trace, response, retrieval, reply)
 
-    async def _whole(self, trace: Trace, response: EngineResponse, retrieval: Retrieval | None, reply: Reply) -> None:
+    async def _whole(
+        self, trace: Trace, response: EngineResponse, retrieval: Retrieval | None, reply: Reply
+    ) -> Sequence[str]:
         answer = await read_answer(trace, response)
         trace.leave_engine(tokens_of(answer.get("usage")))
         cited = None
+        texts = [(each.get("message") or {}).get("content") or each.get("text") or "" for each in answer["choices"]]
         if retrieval is not None:
             supplied = as_files(prompt.annotations(retrieval.passages))
-            texts = [choice["message"].get("content") or "" for choice in answer["choices"]]
             cited = citations.check(texts, supplied)
             trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
             for choice, text in zip(answer["choices"], texts, strict=True):
                 choice["message"]["annotations"] = citations.mark(text, supplied)
         await self._send(trace, answer, self.extension(trace, retrieval, cited), reply)
+        return texts
 
     async def _stream(
         self,
@@ -156,16 +161,17 @@ class Completions:
         response: EngineResponse,
         retrieval: Retrieval | None,
         reply: Reply,
-    ) -> None:
+    ) -> Sequence[str]:
         supplied = as_files(prompt.annotations(retrieval.passages)) if retrieval is not None else ()
-        relay = Relay(keep_usage=request.wants_usage, annotations=supplied)
+        relay = Relay(keep_usage=request.wants_usage, annotations=supplied, keep_text=trace.keep_text)
         await reply.start({"x-request-id": trace.id})
         if not await follow(trace, response, relay, reply):
-            return
+            return ()
         cited = relay.cited()
         trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
         await reply.write(relay.finish(self.extension(trace, retrieval, cited)))
         trace.end("complete", 200)
+        return relay.texts()
 
     async def _abstain(
         self, trace: Trace, served: Served, request: CompletionRequest, retrieval: Retrieval, reply: Reply
@@ -201,6 +207,7 @@ class Completions:
             "request_id": trace.id,
             "served_model": trace.model,
             "adapter": trace.adapter,
+            "alias": trace.alias,
             "simulated": simulated,
             "tokens": _counts(trace.tokens),
             "cost": cost_object(trace.share, trace.tokens, self._runtime.prices, simulated=simulated),

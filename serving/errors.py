@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from adapters import errors as adapters
 from retrieval import errors as retrieval
 
 
@@ -175,6 +176,14 @@ class EngineUnavailable(GatewayError):
     code = "engine_unavailable"
 
 
+class AdapterUnavailable(GatewayError):
+    """The engine does not have the adapter that this served model needs; other models are not affected."""
+
+    status = 503
+    kind = "service_unavailable_error"
+    code = "adapter_unavailable"
+
+
 class StoreUnavailable(GatewayError):
     """The document store failed."""
 
@@ -253,6 +262,23 @@ _FROM_RETRIEVAL: Mapping[type[retrieval.RetrievalError], type[GatewayError]] = {
     retrieval.EmbedderMismatch: Conflict,
     retrieval.CalibrationFailed: BadRequest,
 }
+
+
+_FROM_ADAPTERS: Mapping[type[adapters.AdapterError], tuple[type[GatewayError], str]] = {
+    adapters.UnknownAdapter: (NotFound, "adapter_not_found"),
+    adapters.PromotionRefused: (Conflict, "promotion_refused"),
+    adapters.VersionInUse: (Conflict, "version_in_use"),
+    adapters.WrongBase: (Conflict, "wrong_base"),
+    adapters.TamperedAdapter: (Conflict, "damaged_adapter"),
+    adapters.MalformedManifest: (Conflict, "damaged_adapter"),
+    adapters.UnsafeAdapter: (BadRequest, "unsafe_adapter"),
+}
+
+
+def from_adapters(error: adapters.AdapterError) -> GatewayError:
+    """The adapters package's error as one of ours; its messages are written for users."""
+    kind, code = _FROM_ADAPTERS.get(type(error), (InternalError, None))
+    return kind(str(error), code=code)
 
 
 def from_retrieval(error: retrieval.RetrievalError) -> GatewayError:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from adapters.registry import Registry
 from retrieval.batching import BatchingEmbedder
 from retrieval.calibrator import Calibrator
 from retrieval.chunking import Chunker
@@ -28,11 +28,13 @@ from serving.accounting.ledger import LedgerSink
 from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
+from serving.accounting.recent import RecentRequests
 from serving.auth import LOCAL_OPERATOR, KeyStore
 from serving.completions import Completions, Runtime
 from serving.engine.child import VllmChild
 from serving.engine.device import Device, detect
-from serving.engine.protocol import Engine, EngineFailed, LoraModule, Progress
+from serving.engine.loras import Loras
+from serving.engine.protocol import Engine, EngineFailed, Progress
 from serving.engine.simulated import SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.engine.weights import EMBEDDED_MODEL
@@ -40,6 +42,9 @@ from serving.knowledge import Knowledge, Threads
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.openai import Limits
 from serving.responses import Responses
+from serving.rollout.opening import first_loras, install_configured, open_desk, open_quality
+from serving.rollout.operations import Rollout
+from serving.rollout.quality import Quality
 from serving.sections import Settings
 from serving.stores.service import Stores, open_stores
 
@@ -54,6 +59,8 @@ class Gateway:
 
     settings: Settings
     catalogue: Catalogue
+    rollout: Rollout
+    quality: Quality
     engine: Engine
     knowledge: Knowledge
     retriever: Retriever
@@ -95,11 +102,16 @@ async def open_gateway(
         device = detect()
         prices = prices_for(device)
         meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
-        registry = install_adapters(settings)
         base = settings.engine.model or ("simulated" if settings.engine.kind == "simulated" else device.default_model)
-        catalogue = build_catalogue(settings, base_name(base), registry, int(time.time()))
-        engine = await _engine(settings, base, device, catalogue, progress)
+        desk = await asyncio.to_thread(open_desk, settings, base)
+        notes = await asyncio.to_thread(install_configured, desk, settings)
+        rebuild = partial(build_catalogue, settings, base_name(base), desk.registry, int(time.time()), desk.identity)
+        catalogue = await asyncio.to_thread(rebuild)
+        catalogue.left_out = (*notes, *catalogue.left_out)
+        engine = await _engine(settings, base, device, first_loras(settings, desk.registry, catalogue), progress)
         stack.push_async_callback(engine.stop)
+        rollout = Rollout(desk, catalogue, rebuild, engine)
+        stack.push_async_callback(rollout.close)
         # Beside the embedder: both mostly import libraries, on one core each.
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
@@ -108,13 +120,17 @@ async def open_gateway(
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         limits = _limits(settings)
-        sinks = (metrics, ledger, LogSink(prices))
+        recent = RecentRequests(settings.home / "ledger.db")
+        quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
+        sinks = (metrics, ledger, LogSink(prices), recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
-        runtime = Runtime(catalogue, engine, knowledge, stores, meter, prices, sinks, limits)
+        runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
             catalogue=catalogue,
+            rollout=rollout,
+            quality=quality,
             engine=engine,
             engine_started=engine_started,
             documents_in=asyncio.Event(),
@@ -203,14 +219,6 @@ def build_retriever(settings: Settings, store: Store, embedder: Embedder, sandbo
     return Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens), policy, sandbox)
 
 
-def install_adapters(settings: Settings) -> Registry:
-    """The adapter registry, with the configured folders installed. Raises AdapterError."""
-    registry = Registry(settings.home / "adapters")
-    for folder in settings.adapters:
-        registry.install(folder)
-    return registry
-
-
 def fill_knowledge(settings: Settings, retriever: Retriever, progress: Progress) -> list[str]:
     """Ingest the configured sources into the local tenant. Returns one line per document that could not be read."""
     scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
@@ -228,14 +236,13 @@ def fill_knowledge(settings: Settings, retriever: Retriever, progress: Progress)
     return failures
 
 
-async def _engine(settings: Settings, base: str, device: Device, catalogue: Catalogue, progress: Progress) -> Engine:
+async def _engine(settings: Settings, base: str, device: Device, loras: Loras | None, progress: Progress) -> Engine:
     engine = settings.engine
     if engine.kind == "simulated":
-        return SimulatedEngine(engine, base_name(base))
+        return SimulatedEngine(engine, base_name(base), loras=loras)
     if engine.url is not None:
-        return VllmClient(engine, engine.url, engine.api_key, base_name(base))
+        return VllmClient(engine, engine.url, engine.api_key, base_name(base), loras)
     model = str(await prepare_weights(settings.home, progress)) if base == EMBEDDED_MODEL else base
-    loras = tuple(LoraModule(each.engine_name, each.path, each.rank) for each in catalogue.adapters)
     return VllmChild(engine, model=model, base_model=base_name(base), device=device, loras=loras, home=settings.home)
 
 

@@ -27,12 +27,16 @@ _MARKS = (_FINISH, _NO_CHOICES, _ERROR, _DONE)
 
 
 class Relay:
-    """State of one stream. `keep_usage`: the client asked for the usage event itself."""
+    """State of one stream. `keep_usage`: the client asked for the usage event itself. `keep_text`: remember the text
+    for who wants to judge it, also if there is nothing to cite."""
 
-    def __init__(self, *, keep_usage: bool, annotations: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, *, keep_usage: bool, annotations: Sequence[Mapping[str, Any]] = (), keep_text: bool = False
+    ) -> None:
         self._keep_usage = keep_usage
         self._annotations = annotations
-        self._texts: dict[int, list[str]] = {}  # by choice; kept only if there is something to cite
+        self._read = keep_text or bool(annotations)
+        self._texts: dict[int, list[str]] = {}  # by choice
         self._rest = b""
         self._held: dict[str, Any] | None = None
         self._usage_event: dict[str, Any] | None = None
@@ -48,7 +52,7 @@ class Relay:
             self._rest = data
             return b""
         whole, self._rest = data[: cut + 2], data[cut + 2 :]
-        if self._annotations:
+        if self._read:
             for event in whole.split(_END):
                 self._read_along(event)
         if self._held is None and not any(mark in whole for mark in _MARKS):
@@ -64,6 +68,10 @@ class Relay:
             raise UpstreamFailed(
                 "the engine broke off in the middle of its answer; send the request again", code="engine_broke_off"
             )
+
+    def texts(self) -> list[str]:
+        """The text so far, of each choice."""
+        return ["".join(self._texts[index]) for index in sorted(self._texts)]
 
     def cited(self) -> citations.Cited:
         """The citations in the text so far, of all choices."""
@@ -89,14 +97,14 @@ class Relay:
         return b"".join([*parts, _DONE, _END])
 
     def _read_along(self, event: bytes) -> None:
-        if b'"content":"' not in event:
+        if b'"content":"' not in event and b'"text":"' not in event:
             return
         try:
             choices = orjson.loads(event.removeprefix(_DATA)).get("choices") or ()
         except (orjson.JSONDecodeError, AttributeError):
             return  # not ours to judge: it is forwarded as it is
         for choice in choices:
-            if isinstance(text := (choice.get("delta") or {}).get("content"), str):
+            if isinstance(text := (choice.get("delta") or {}).get("content", choice.get("text")), str):
                 self._texts.setdefault(choice["index"], []).append(text)
 
     def _take(self, event: bytes) -> bytes:

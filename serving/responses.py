@@ -47,15 +47,16 @@ class Responses:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
         with recorded(trace):
             request = response_items.parse(body, self._runtime.limits.of(trace.caller.role))
-            served = self._runtime.catalogue.resolve(request.model)
-            trace.model, trace.engine_model, trace.stream = served.name, served.engine_model, request.stream
-            trace.adapter = served.adapter.engine_name if served.adapter else None
-            trace.knowledge = request.extension.knowledge or served.settings.knowledge
-            found = await self._find(trace, served, request)
-            if found.retrieval is not None and not found.passages:
-                await self._abstain(trace, served, request, found, reply)
-                return
-            await self._generate(trace, request, self._compose(trace, served, request, found), found, reply)
+            trace.stream = request.stream
+            async with self._runtime.traffic.admit(trace, request.model, request.fields.get("user")) as served:
+                trace.knowledge = request.extension.knowledge or served.settings.knowledge
+                found = await self._find(trace, served, request)
+                if found.retrieval is not None and not found.passages:
+                    await self._abstain(trace, served, request, found, reply)
+                    return
+                judge = self._runtime.quality.judge(trace, served, request.fields)
+                fields = self._compose(trace, served, request, found)
+                judge(await self._generate(trace, request, fields, found, reply))
 
     async def _find(self, trace: Trace, served: Served, request: ResponseRequest) -> _Found:
         if request.search is None and trace.knowledge is None:
@@ -89,36 +90,39 @@ class Responses:
 
     async def _generate(
         self, trace: Trace, request: ResponseRequest, fields: dict[str, Any], found: _Found, reply: Reply
-    ) -> None:
+    ) -> Sequence[str]:
+        """The answer's texts, none if it broke off."""
         trace.enter_engine()
         async with self._runtime.engine.post(PATH, openai.encode(fields)) as response:
             if response.status != 200:
                 raise from_engine(response.status, await read(response))
             if request.stream:
-                await self._stream(trace, request, response, found, reply)
-            else:
-                await self._whole(trace, request, response, found, reply)
+                return await self._stream(trace, request, response, found, reply)
+            return await self._whole(trace, request, response, found, reply)
 
     async def _whole(
         self, trace: Trace, request: ResponseRequest, response: EngineResponse, found: _Found, reply: Reply
-    ) -> None:
+    ) -> Sequence[str]:
         answer = await read_answer(trace, response)
         trace.leave_engine(tokens_of(answer.get("usage")))
         output = [response_items.annotate(item, found.passages) for item in answer["output"]]
-        extension = self._extension(trace, found, response_items.texts(output))
+        texts = response_items.texts(output)
+        extension = self._extension(trace, found, texts)
         whole = {**answer, **request.shown, "output": [*found.call, *output], "breakeven": extension}
         trace.end("complete", 200)
         await reply.send(orjson.dumps(whole), _headers(trace, extension))
+        return texts
 
     async def _stream(
         self, trace: Trace, request: ResponseRequest, response: EngineResponse, found: _Found, reply: Reply
-    ) -> None:
+    ) -> Sequence[str]:
         relay = ResponseRelay(found.call, found.passages, request.shown)
         await reply.start({"x-request-id": trace.id})
         if not await follow(trace, response, relay, reply):
-            return
+            return ()
         await reply.write(relay.finish(self._extension(trace, found, relay.texts)))
         trace.end("complete", 200)
+        return relay.texts
 
     def _extension(self, trace: Trace, found: _Found, texts: Sequence[str]) -> dict[str, Any]:
         if found.retrieval is None:

@@ -3,12 +3,13 @@
 Each section is frozen and refuses keys that it does not know. `settings.py` fills the tree.
 """
 
+import re
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 
@@ -60,6 +61,15 @@ class Engine(Section):
     dtype: str = Field("auto", description="vLLM's dtype: auto, bfloat16, float16, float32.")
     quantization: str | None = Field(None, description="vLLM's quantization method, for example fp8 or awq.")
     max_lora_rank: int = Field(16, ge=1, description="Largest adapter rank the engine reserves room for.")
+    max_loras: int = Field(
+        4, ge=0, description="Adapters that one batch may use; more are swapped in and out. 0 serves no adapters."
+    )
+    max_cpu_loras: int = Field(
+        16,
+        ge=1,
+        description="Adapters kept in the machine's memory. On a CPU each has a slot of its own, and this is how many "
+        "versions one engine process can take.",
+    )
     tool_call_parser: str = Field("hermes", description="vLLM's parser for tool calls of this base model.")
     cpu_kv_cache_gib: int = Field(1, ge=1, description="On a CPU: GiB of memory for the key-value cache.")
     extra_args: tuple[str, ...] = Field(
@@ -142,11 +152,45 @@ class Cost(Section):
     )
 
 
+class Gate(Section):
+    """What a version must have been measured to do before it is promoted to `prod` or `canary`."""
+
+    min_scores: dict[str, float] = Field(
+        default_factory=dict, description="Lowest value of scores by name, for example `{format_adapter: 0.9}`."
+    )
+    max_forgetting: float | None = Field(None, description="Highest `forgetting`: what it lost on general questions.")
+    max_latency_s: float | None = Field(None, gt=0, description="Highest `latency_s`, in seconds per request.")
+    max_cost_usd: float | None = Field(None, gt=0, description="Highest `cost_usd`, in US dollars per request.")
+
+
+class Canary(Section):
+    """How a version under the alias `canary` is tried, and when it is rolled back without being asked."""
+
+    share: float = Field(0.1, gt=0, le=0.5, description="Share of callers (by key and `user`) that the canary answers.")
+    alpha: float = Field(
+        0.05, gt=0, le=0.5, description="Share of canaries that are as good as prod and are rolled back all the same."
+    )
+    pattern: str | None = Field(
+        None, description="Regular expression that a good answer matches as a whole; checked on every answer."
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        return pattern
+
+
 class ServedModel(Section):
     """A name that clients send: base model, optional adapter, optional knowledge base."""
 
     base: str | None = Field(None, description="Base model this entry belongs to; default: whichever is served.")
-    adapter: str | None = Field(None, description="Adapter name, or `name@version` to pin one.")
+    adapter: str | None = Field(
+        None, description="Adapter name (its `prod` version), `name@alias`, or `name@version` to pin one."
+    )
     knowledge: Name | None = Field(None, description="Knowledge base to answer from.")
     system_prompt: str | None = Field(None, description="System prompt, put before the client's own.")
     top_k: int | None = Field(None, ge=1, le=50, description="Overrides retrieval.top_k.")
@@ -160,6 +204,8 @@ class ServedModel(Section):
         default_factory=dict,
         description="Request fields for when the client leaves them out (temperature, max_tokens).",
     )
+    gate: Gate = Gate.model_validate({})
+    canary: Canary = Canary.model_validate({})
 
 
 class KnowledgeSource(Section):

@@ -27,6 +27,8 @@ class Trace:
     model: str = UNRESOLVED
     engine_model: str = UNRESOLVED
     adapter: str | None = None
+    alias: str | None = None
+    keep_text: bool = False  # somebody wants to judge the answer
     knowledge: str | None = None
     stream: bool = False
     passages: int = 0

@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS requests (
     usage_usd TEXT NOT NULL, allocation_usd TEXT NOT NULL, simulated INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS requests_started_at ON requests (started_at);
+CREATE INDEX IF NOT EXISTS requests_request_id ON requests (request_id);
 """
 
 

@@ -15,6 +15,7 @@ from serving.accounting.cost import GpuPrice, Prices, hosted_usd, request_cost, 
 from serving.accounting.meter import Bill
 from serving.accounting.record import Outcome, RequestRecord
 from serving.accounting.refusal_metrics import RefusalMetrics
+from serving.accounting.version_metrics import VersionMetrics
 
 # A timestamp series beside every counter doubles the scrape and nobody queries it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left this one untyped
@@ -100,6 +101,7 @@ class MetricsSink:
         gpu = prices.gpu
         info.labels(gpu.id, gpu.source, gpu.as_of, gpu.basis).set(float(gpu.usd_per_hour))
         self._refusal = RefusalMetrics(new, prices.gpu, models)
+        self.versions = VersionMetrics(new, prices.gpu)
         for model in models:
             self._prepare(model)
 
@@ -124,6 +126,7 @@ class MetricsSink:
         for price in self._prices.hosted if record.endpoint != "embeddings" else ():
             self._hosted.labels(model, price.id).inc(float(hosted_usd(tokens, price)))
         self._refusal.record(record)
+        self.versions.record(record)
         self._total.labels(model).observe(times.ended - times.received)
         if times.first_token is not None:
             self._ttft.labels(model).observe(times.first_token - times.received)

@@ -2,7 +2,8 @@
 
 It listens on loopback under a random key, so the only way to it is through the gateway. A crash is noticed at once
 (the process ends) or within a second (its health check fails), answered with 503 while it lasts, and mended by a
-restart with back-off; adapters are part of the command line, so they are there again.
+restart with back-off. Adapters are loaded once it answers and before any request, one by one: a bad one on the command
+line would keep the whole engine down.
 """
 
 import asyncio
@@ -14,12 +15,15 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 from serving.engine.device import GPU_MODEL, GPU_MODEL_ARGS, Device
-from serving.engine.protocol import EngineFailed, EngineResponse, LoraModule, Progress
+from serving.engine.loras import Loras, lora_arguments
+from serving.engine.protocol import AdapterRefused, EngineFailed, EngineResponse, LoraModule, Progress
 from serving.engine.vllm import VllmClient
+from serving.errors import EngineUnavailable
 from serving.sections import Engine as EngineSettings
 from serving.settings import child_environment
 
@@ -45,10 +49,11 @@ _STAGES = (
 )
 
 
-def server_command(
-    settings: EngineSettings, model: str, name: str, loras: tuple[LoraModule, ...], port: int
-) -> list[str]:
-    """The vLLM server's command line. The key is not on it: it goes through the environment."""
+def server_command(settings: EngineSettings, model: str, name: str, loras: Sequence[str], port: int) -> list[str]:
+    """The vLLM server's command line. The key is not on it: it goes through the environment.
+
+    `loras` are the arguments for serving adapters, none if it is to serve none.
+    """
     # Not the `vllm` script: CPU builds carry another package name, and the script looks up its own version by name.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
     command += ["--served-model-name", name, "--host", "127.0.0.1", "--port", str(port), "--dtype", settings.dtype]
@@ -60,12 +65,7 @@ def server_command(
     command += ["--max-model-len", str(settings.max_model_len or "auto")]
     if settings.quantization is not None:
         command += ["--quantization", settings.quantization]
-    if loras:
-        rank = max(settings.max_lora_rank, *(lora.rank for lora in loras))
-        # One slot more than adapters: vLLM's CPU operations read "no adapter" as the last slot, so it must stay empty,
-        # or a base request beside an adapter's gets that adapter's weights (and leaves them in the prefix cache).
-        command += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(len(loras) + 1)]
-        command += ["--lora-modules", *(f"{lora.name}={lora.path}" for lora in loras)]
+    command += loras
     if model == GPU_MODEL:
         command += GPU_MODEL_ARGS
     return [*command, *settings.extra_args]
@@ -83,13 +83,16 @@ class VllmChild:
         model: str,
         base_model: str,
         device: Device,
-        loras: tuple[LoraModule, ...],
+        loras: Loras | None,
         home: Path,
     ) -> None:
         self._settings = settings
         self._model = model
         self._device = device
-        self._loras = loras
+        # None: started without adapters, which is cheaper for all requests.
+        self._serves_loras = loras is not None
+        self._loras = loras or Loras()
+        self._loras.room = settings.max_cpu_loras if device.kind == "cpu" else None
         self._local = Path(model).is_dir()
         self._cache = home / "cache"
         self._log = home / "logs" / "engine.log"
@@ -132,7 +135,32 @@ class VllmChild:
 
     def command(self, port: int) -> list[str]:
         """What is started; it must answer /health on `port`."""
-        return server_command(self._settings, self._model, self.base_model, self._loras, port)
+        loras: list[str] = []
+        if self._serves_loras:
+            cpu = self._device.kind == "cpu"
+            loras = lora_arguments(self._settings, self._loras.wanted.values(), cpu=cpu)
+        return server_command(self._settings, self._model, self.base_model, loras, port)
+
+    async def load_adapter(self, lora: LoraModule) -> None:
+        """See Engine.load_adapter."""
+        if not self._serves_loras:
+            raise AdapterRefused(
+                "the engine was started without adapters: restart the gateway, with engine.max_loras above 0"
+            )
+        await self._connected().load_adapter(lora)
+
+    async def unload_adapter(self, name: str) -> None:
+        """See Engine.unload_adapter."""
+        await self._connected().unload_adapter(name)
+
+    def refusal(self, name: str) -> str | None:
+        """See Engine.refusal."""
+        return self._loras.refusal(name)
+
+    def _connected(self) -> VllmClient:
+        if self._client is None or not self._client.ready:
+            raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=5)
+        return self._client
 
     async def _spawn(self) -> None:
         port, key = _free_port(), secrets.token_urlsafe(32)
@@ -145,6 +173,9 @@ class VllmChild:
         }
         if self._device.kind == "cpu":
             environment["VLLM_CPU_KVCACHE_SPACE"] = str(self._settings.cpu_kv_cache_gib)
+        if self._serves_loras:
+            # Its endpoints for loading adapters are behind the same random key as all others.
+            environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
         if self._local:
             environment["HF_HUB_OFFLINE"] = "1"
         with self._log.open("ab") as log:
@@ -158,7 +189,8 @@ class VllmChild:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
-        self._client = VllmClient(self._settings, f"http://127.0.0.1:{port}", key, self.base_model)
+        self._loras.resident.clear()
+        self._client = VllmClient(self._settings, f"http://127.0.0.1:{port}", key, self.base_model, self._loras)
         await self._client.open()
 
     async def _until_ready(self, progress: Progress) -> None:
@@ -175,6 +207,11 @@ class VllmChild:
                 stage = now
                 progress(stage)
             await asyncio.sleep(_POLL_S)
+        progress("loading adapters")
+        try:
+            await self._client.restore()
+        except EngineUnavailable as error:
+            raise EngineFailed(f"vLLM ended while adapters were loaded: {error}.\n{self._advice()}") from None
         self._client.ready = True
 
     async def _supervise(self) -> None:

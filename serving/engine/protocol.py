@@ -14,6 +14,10 @@ class EngineFailed(Exception):
     """The engine cannot start; the message holds the reason, its last log lines and what to do next."""
 
 
+class AdapterRefused(Exception):
+    """The engine would not load one adapter; it goes on serving everything else. The message holds its reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoraModule:
     """An adapter version that the engine serves as a model of its own, under its immutable version name."""
@@ -67,3 +71,15 @@ class Engine(Protocol):
 
         Raises EngineUnavailable when it cannot be reached.
         """
+
+    async def load_adapter(self, lora: LoraModule) -> None:
+        """Let it answer under its name from now on, after a restart too; one that does already is left alone.
+
+        Raises AdapterRefused, and EngineUnavailable while there is no engine to load it into.
+        """
+
+    async def unload_adapter(self, name: str) -> None:
+        """Forget it. The caller sees to it that no request of it is running. Raises EngineUnavailable."""
+
+    def refusal(self, name: str) -> str | None:
+        """Why the engine does not have this adapter, or None if it has: after a restart each is loaded anew."""

@@ -7,15 +7,18 @@ text repeats the question's words, and every id says `simulated`.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 
 from serving.engine import simulated_responses
-from serving.engine.protocol import EngineResponse, Progress
-from serving.errors import EngineUnavailable
+from serving.engine.loras import Loras
+from serving.engine.protocol import AdapterRefused, EngineResponse, LoraModule, Progress
+from serving.engine.simulated_loras import SimulatedLoras
+from serving.errors import EngineUnavailable, UpstreamFailed
 from serving.sections import Engine as EngineSettings
 
 SIMULATED_MODEL = "simulated"
@@ -35,10 +38,18 @@ class SimulatedEngine:
     """Deterministic: equal requests get equal answers, apart from `created`."""
 
     simulated = True
-    restarts = 0
 
-    def __init__(self, settings: EngineSettings, base_model: str = SIMULATED_MODEL, max_model_len: int = 8192) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        base_model: str = SIMULATED_MODEL,
+        max_model_len: int = 8192,
+        loras: Loras | None = None,
+    ) -> None:
         self._settings = settings
+        self._loras = loras or Loras()
+        self.slots = SimulatedLoras(settings.max_loras, settings.max_lora_rank)
+        self.restarts = 0
         self._max_model_len = settings.max_model_len or max_model_len
         self.base_model = base_model
         self.ready = False
@@ -47,11 +58,48 @@ class SimulatedEngine:
     async def start(self, progress: Progress) -> None:
         """Ready at once."""
         progress("simulated engine: no model is behind it")
+        for lora in self._loras.wanted.values():
+            with suppress(AdapterRefused):
+                self._load(lora)
         self.ready = True
 
     async def stop(self) -> None:
         """Nothing to end."""
         self.ready = False
+
+    async def crash(self, seconds: float) -> None:
+        """Break off every running answer, be away for a while, come back with the adapters it should have."""
+        self.ready = False
+        self.restarts += 1
+        self.slots.clear()
+        await asyncio.sleep(seconds)
+        await self.start(lambda _: None)
+
+    async def load_adapter(self, lora: LoraModule) -> None:
+        """See Engine.load_adapter."""
+        if not self.ready:
+            raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=5)
+        if lora.name not in self.slots.loaded:
+            self._load(lora)
+        self._loras.wanted[lora.name] = lora
+
+    async def unload_adapter(self, name: str) -> None:
+        """See Engine.unload_adapter."""
+        self._loras.wanted.pop(name, None)
+        self._loras.refused.pop(name, None)
+        self.slots.loaded.discard(name)
+
+    def refusal(self, name: str) -> str | None:
+        """See Engine.refusal."""
+        return self._loras.refusal(name)
+
+    def _load(self, lora: LoraModule) -> None:
+        try:
+            self.slots.load(lora)
+        except AdapterRefused as error:
+            self._loras.refused[lora.name] = str(error)
+            raise
+        self._loras.refused.pop(lora.name, None)
 
     @asynccontextmanager
     async def post(self, path: str, body: bytes) -> AsyncIterator[EngineResponse]:
@@ -61,26 +109,40 @@ class SimulatedEngine:
         request = orjson.loads(body)
         if path == RESPONSES_PATH:
             request = {"max_tokens": request.get("max_output_tokens"), **request}
-        words = _prompt_words(request)
+        model = request.get("model")
+        if model != self.base_model and model not in self.slots.loaded:
+            yield _Answer(404, _once(_unknown(model)))
+            return
         self.running += 1
         try:
-            if len(words) > self._max_model_len:
-                yield _Answer(400, _once(_too_long(self._max_model_len, len(words))))
-            elif request.get("stream") and path == RESPONSES_PATH:
-                yield _Answer(200, self._response_events(request, words))
-            elif request.get("stream"):
-                yield _Answer(200, self._stream(request, words, path.endswith("chat/completions")))
+            if model == self.base_model:
+                yield await self._respond(path, request)
             else:
-                await asyncio.sleep(
-                    self._settings.simulated_ttft_s + self._settings.simulated_itl_s * self._tokens(request)
-                )
-                if path == RESPONSES_PATH:
-                    tokens = self._answer(request, words)
-                    yield _Answer(200, _once(simulated_responses.whole(request, tokens, len(words))))
-                else:
-                    yield _Answer(200, _once(self._whole(request, words, path.endswith("chat/completions"))))
+                async with self.slots.use(model):
+                    yield await self._respond(path, request)
         finally:
             self.running -= 1
+
+    async def _respond(self, path: str, request: Mapping[str, Any]) -> _Answer:
+        words, life = _prompt_words(request), self.restarts
+        chat = path.endswith("chat/completions")
+        if len(words) > self._max_model_len:
+            return _Answer(400, _once(_too_long(self._max_model_len, len(words))))
+        if request.get("stream"):
+            events = self._response_events if path == RESPONSES_PATH else partial(self._stream, chat=chat)
+            return _Answer(200, self._alive(life, events(request, words)))
+        await asyncio.sleep(self._settings.simulated_ttft_s + self._settings.simulated_itl_s * self._tokens(request))
+        if life != self.restarts:
+            raise _broke_off()
+        if path == RESPONSES_PATH:
+            return _Answer(200, _once(simulated_responses.whole(request, self._answer(request, words), len(words))))
+        return _Answer(200, _once(self._whole(request, words, chat)))
+
+    async def _alive(self, life: int, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for event in events:
+            if life != self.restarts:
+                raise _broke_off()
+            yield event
 
     def _tokens(self, request: Mapping[str, Any]) -> int:
         asked = request.get("max_completion_tokens") or request.get("max_tokens")
@@ -130,6 +192,10 @@ class SimulatedEngine:
             yield b"event: " + event["type"].encode() + b"\ndata: " + data + b"\n\n"
 
 
+def _broke_off() -> UpstreamFailed:
+    return UpstreamFailed("the engine broke off its answer: it crashed", code="engine_broke_off")
+
+
 async def _once(value: Mapping[str, Any]) -> AsyncIterator[bytes]:
     yield orjson.dumps(value)
 
@@ -158,6 +224,11 @@ def _event(head: Mapping[str, Any], choices: list[dict[str, Any]], **extra: Any)
 def _usage(prompt: int, completion: int) -> dict[str, Any]:
     counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
     return {**counts, "prompt_tokens_details": {"cached_tokens": 0}}
+
+
+def _unknown(model: object) -> dict[str, Any]:
+    message = f"The model `{model}` does not exist."
+    return {"error": {"message": message, "type": "NotFoundError", "param": "model", "code": 404}}
 
 
 def _too_long(limit: int, tokens: int) -> dict[str, Any]:

@@ -13,16 +13,18 @@ from typing import Literal
 import aiohttp
 import orjson
 
-from serving.engine.protocol import EngineFailed, EngineResponse, Progress
+from serving.engine.loras import Loras
+from serving.engine.protocol import AdapterRefused, EngineFailed, EngineResponse, LoraModule, Progress
 from serving.errors import EngineTimeout, EngineUnavailable, UpstreamFailed
 from serving.sections import Engine as EngineSettings
 
 _HEALTH_INTERVAL_S = 1.0
 _OK = 200
+_NOT_FOUND = 404
 _SERVER_FAULT = 500
 _KEEP_ALIVE_S = 3.0
 _RETRY_AFTER_S = 5
-
+_LOAD_S = 60.0
 
 Health = Literal["well", "silent", "dead"]
 
@@ -51,13 +53,21 @@ class VllmClient:
     simulated = False
     restarts = 0
 
-    def __init__(self, settings: EngineSettings, url: str, api_key: str | None, base_model: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        url: str,
+        api_key: str | None,
+        base_model: str | None = None,
+        loras: Loras | None = None,
+    ) -> None:
         self._settings = settings
         self._url = url.rstrip("/")
         self._headers = {"content-type": "application/json"}
         if api_key:
             self._headers["authorization"] = f"Bearer {api_key}"
         self._base_model = base_model or settings.model or ""
+        self._loras = loras or Loras()
         self._session: aiohttp.ClientSession | None = None
         self._watch: asyncio.Task[None] | None = None
         self.ready = False
@@ -80,6 +90,7 @@ class VllmClient:
         self._base_model = self._base_model or listed[0]
         if self._base_model not in listed:
             raise EngineFailed(f"the engine at {self._url} serves {', '.join(listed)}, not {self._base_model}")
+        await self.restore()
         self.ready = True
         self._watch = asyncio.create_task(self._watch_health())
 
@@ -161,7 +172,72 @@ class VllmClient:
         except aiohttp.ServerDisconnectedError:
             return await self._session.post(self._url + path, data=body, headers=self._headers, timeout=limits)
 
+    async def load_adapter(self, lora: LoraModule) -> None:
+        """See Engine.load_adapter."""
+        if lora.name in self._loras.wanted and lora.name not in self._loras.refused:
+            return
+        await self._load(lora)
+        self._loras.wanted[lora.name] = lora
+
+    async def unload_adapter(self, name: str) -> None:
+        """See Engine.unload_adapter."""
+        self._loras.refused.pop(name, None)
+        if self._loras.wanted.pop(name, None) is not None and self._loras.room is None:
+            # On a CPU its slot stays taken, so that there is nothing to gain, and it is there if it is loaded again.
+            self._loras.resident.discard(name)
+            await self._manage("unload_lora_adapter", {"lora_name": name}, "cannot be found")
+
+    def refusal(self, name: str) -> str | None:
+        """See Engine.refusal."""
+        return self._loras.refusal(name)
+
+    async def restore(self) -> None:
+        """Load every adapter that this server should have; one that it refuses is remembered with the reason."""
+        for lora in tuple(self._loras.wanted.values()):
+            with suppress(AdapterRefused):
+                await self._load(lora)
+
+    async def _load(self, lora: LoraModule) -> None:
+        try:
+            if lora.name not in self._loras.resident:
+                self._loras.check_room(lora.name)
+                body = {"lora_name": lora.name, "lora_path": str(lora.path.resolve())}
+                await self._manage("load_lora_adapter", body, "has already been loaded")
+                self._loras.resident.add(lora.name)
+        except AdapterRefused as error:
+            self._loras.refused[lora.name] = str(error)
+            raise
+        self._loras.refused.pop(lora.name, None)
+
+    async def _manage(self, call: str, body: dict[str, str], done: str) -> None:
+        """`done` is how vLLM words that there is nothing to do: names are immutable, so that is as good."""
+        if self._session is None:
+            raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=_RETRY_AFTER_S)
+        limits = aiohttp.ClientTimeout(total=_LOAD_S)
+        try:
+            async with await self._send(f"/v1/{call}", orjson.dumps(body), limits) as response:
+                said = (await response.read()).decode("utf-8", "replace")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise EngineUnavailable(f"the engine cannot be reached: {error}", retry_after_s=_RETRY_AFTER_S) from None
+        if response.status == _NOT_FOUND and done not in said:
+            said = f"{said[:300]} (an engine of your own needs VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and --enable-lora)"
+        if response.status != _OK and done not in said:
+            raise AdapterRefused(_words(said))
+
     async def _watch_health(self) -> None:
         while True:
             await asyncio.sleep(_HEALTH_INTERVAL_S)
-            self.ready = await self.health() == "well"
+            well = await self.health() == "well"
+            if well and not self.ready:
+                # It was away: if it was restarted, its adapters are gone.
+                self._loras.resident.clear()
+                with suppress(EngineUnavailable):
+                    await self.restore()
+            self.ready = well
+
+
+def _words(said: str) -> str:
+    try:
+        return str(orjson.loads(said)["error"]["message"])
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return said[:500]

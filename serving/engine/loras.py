@@ -1,0 +1,49 @@
+"""Which adapters an engine is to have: kept outside its process, so that a new one gets them all again.
+
+vLLM's CPU operations read "no adapter" as the last adapter slot, so that one must stay empty, or a base request beside
+an adapter's gets that adapter's weights. vLLM fills a slot per loaded adapter and starts to swap when none is left;
+so on a CPU there is a slot for every adapter kept in memory and one more, and a load that would take the last one is
+refused. On a GPU `max_loras` bounds one batch, and vLLM swaps the rest in and out by last use.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from serving.engine.protocol import AdapterRefused, LoraModule
+from serving.sections import Engine as EngineSettings
+
+# What vLLM accepts for --max-lora-rank.
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+
+@dataclass(slots=True)
+class Loras:
+    """`wanted` outlives engine processes, `resident` is of the present one. `room`: names it can take; None: any."""
+
+    wanted: dict[str, LoraModule] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    resident: set[str] = field(default_factory=set)
+    room: int | None = None
+
+    def check_room(self, name: str) -> None:
+        """Raises AdapterRefused if one more would take the slot that must stay empty."""
+        if self.room is not None and name not in self.resident and len(self.resident) >= self.room:
+            raise AdapterRefused(
+                f"this engine process has taken {self.room} adapters, as many as engine.max_cpu_loras lets it: "
+                "raise that and restart"
+            )
+
+    def refusal(self, name: str) -> str | None:
+        """See Engine.refusal."""
+        if name in self.refused:
+            return self.refused[name]
+        return None if name in self.wanted else "it is not loaded"
+
+
+def lora_arguments(settings: EngineSettings, loras: Iterable[LoraModule], *, cpu: bool) -> list[str]:
+    """vLLM's arguments for serving adapters; their rank is at least that of every one known at start."""
+    rank = max([settings.max_lora_rank, *(lora.rank for lora in loras)])
+    slots = settings.max_cpu_loras + 1 if cpu else settings.max_loras
+    host = max(slots, settings.max_cpu_loras)
+    sizes = ["--max-loras", str(slots), "--max-cpu-loras", str(host)]
+    return ["--enable-lora", "--max-lora-rank", str(next((each for each in _RANKS if each >= rank), rank)), *sizes]

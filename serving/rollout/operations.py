@@ -1,0 +1,201 @@
+"""Promotes, rolls back and removes adapter versions while requests run.
+
+A version is in the engine before an alias means it, and leaves the engine when neither an alias nor a running request
+needs it. The version before prod's stays too: a roll-back should not have to wait for a disk.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from adapters.aliases import CANARY, PROD
+from adapters.audit import Cause
+from adapters.errors import AdapterError, VersionInUse
+from adapters.registry import AdapterVersion
+from serving.engine.protocol import AdapterRefused, Engine, LoraModule
+from serving.errors import AdapterUnavailable, EngineUnavailable, UnknownModel, from_adapters
+from serving.models import Catalogue, Served
+from serving.rollout.desk import Desk, Wish
+from serving.rollout.quality import Quality, Trial
+from serving.rollout.traffic import Traffic
+
+logger = logging.getLogger("breakeven.adapters")
+
+
+def lora_module(version: AdapterVersion) -> LoraModule:
+    """The version as the engine takes it: under its immutable name, never an alias."""
+    return LoraModule(version.engine_name, version.path, version.rank)
+
+
+class Rollout:
+    """One operation at a time. `rebuild` resolves the served models anew from settings and registry."""
+
+    def __init__(self, desk: Desk, catalogue: Catalogue, rebuild: Callable[[], Catalogue], engine: Engine) -> None:
+        self.desk, self._catalogue, self._rebuild, self._engine = desk, catalogue, rebuild, engine
+        self.traffic = Traffic(catalogue, engine, self._direct)
+        self._quality: Quality | None = None
+        self._lock = asyncio.Lock()
+        self._loaded: set[str] = {version.engine_name for version in catalogue.adapters}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def watch(self, quality: Quality) -> None:
+        """Have canaries tested from now on."""
+        self._quality = quality
+        await self._follow()
+
+    async def promote(self, wish: Wish) -> dict[str, Any]:
+        """Let an alias mean another version. Raises GatewayError, and then nothing has changed."""
+        async with self._lock:
+            try:
+                examined = await asyncio.to_thread(self.desk.examine, wish)
+                await self._load(examined.version)
+                await asyncio.to_thread(self.desk.promote, wish, examined)
+            except AdapterError as error:
+                raise from_adapters(error) from error
+            await self._refresh()
+            return await self._told(wish.name, wish.alias)
+
+    async def rollback(self, name: str, alias: str, cause: Cause) -> dict[str, Any]:
+        """Let prod mean what it meant before, or end a canary. Raises GatewayError."""
+        async with self._lock:
+            return await self._rollback(name, alias, cause)
+
+    async def remove(self, name: str, version: str, cause: Cause) -> None:
+        """Delete a version that no alias and no served model means. Raises GatewayError, and then it is still there."""
+        async with self._lock:
+            engine_name = f"{name}@{version}"
+            try:
+                if any(each.engine_name == engine_name for each in self._catalogue.adapters):
+                    raise VersionInUse(f"a served model is bound to {engine_name}: change breakeven.yaml first")
+                if self.traffic.running(engine_name):
+                    raise VersionInUse(f"{engine_name} is answering requests right now: try again when they are done")
+                if version not in self.desk.registry.aliases(name).values():
+                    await self._unload(engine_name)
+                await asyncio.to_thread(self.desk.registry.remove, name, version, cause)
+            except AdapterError as error:
+                raise from_adapters(error) from error
+
+    async def show(self, name: str) -> dict[str, Any]:
+        """One adapter with its versions, its decisions, and its canaries' numbers. Raises NotFound."""
+        try:
+            found = await asyncio.to_thread(self.desk.show, name)
+        except AdapterError as error:
+            raise from_adapters(error) from error
+        trials = self._quality.state() if self._quality is not None else []
+        return {**found, "trials": [each for each in trials if each["canary"]["version"].startswith(f"{name}@")]}
+
+    def worse(self, trial: Trial, numbers: dict[str, Any]) -> None:
+        """The sequential test has decided against a canary: roll it back."""
+        self._start(self._end_canary(trial, numbers))
+
+    async def close(self) -> None:
+        """Leave off what is still waiting."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def settled(self) -> None:
+        """Return when every roll-back and unloading that was begun is done."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    async def _end_canary(self, trial: Trial, numbers: dict[str, Any]) -> None:
+        name, _, version = trial.canary.partition("@")
+        reason = f"worse than prod beyond chance for {trial.model}, by {numbers['source']}s"
+        async with self._lock:
+            # Somebody may have been quicker, or have put another version on trial.
+            if self.desk.registry.aliases(name).get(CANARY) == version:
+                await self._rollback(name, CANARY, Cause(who="canary test", reason=reason, seen=numbers))
+
+    async def _rollback(self, name: str, alias: str, cause: Cause) -> dict[str, Any]:
+        registry = self.desk.registry
+        try:
+            if (version := await asyncio.to_thread(registry.previous, name, alias)) is not None:
+                earlier = await asyncio.to_thread(registry.resolve, f"{name}@{version}")
+                # Without an engine it is loaded when there is one: going back must always be possible.
+                with suppress(EngineUnavailable):
+                    await self._load(earlier)
+            await asyncio.to_thread(registry.rollback, name, alias, cause)
+        except AdapterError as error:
+            raise from_adapters(error) from error
+        await self._refresh()
+        return await self._told(name, alias)
+
+    async def _load(self, version: AdapterVersion) -> None:
+        try:
+            await self._engine.load_adapter(lora_module(version))
+        except AdapterRefused as error:
+            message = f"the engine does not take {version.engine_name}: {error}; nothing was changed"
+            raise AdapterUnavailable(message) from None
+        self._loaded.add(version.engine_name)
+
+    async def _unload(self, engine_name: str) -> None:
+        await self._engine.unload_adapter(engine_name)
+        self._loaded.discard(engine_name)
+
+    async def _refresh(self) -> None:
+        self._catalogue.adopt(await asyncio.to_thread(self._rebuild))
+        await self._follow()
+        for engine_name in self._loaded - await asyncio.to_thread(self._kept):
+            self._start(self._retire(engine_name))
+
+    def _kept(self) -> set[str]:
+        kept = {version.engine_name for version in self._catalogue.adapters}
+        for name in {engine_name.partition("@")[0] for engine_name in kept}:
+            versions = (*self.desk.registry.aliases(name).values(), self.desk.registry.previous(name, PROD))
+            kept |= {f"{name}@{version}" for version in versions if version is not None}
+        return kept
+
+    async def _retire(self, engine_name: str) -> None:
+        await self.traffic.until_idle(engine_name)
+        async with self._lock:
+            needed = self.traffic.running(engine_name) or engine_name in await asyncio.to_thread(self._kept)
+            if engine_name in self._loaded and not needed:
+                with suppress(EngineUnavailable):
+                    await self._unload(engine_name)
+
+    async def _direct(self, reference: str) -> Served:
+        """A version under its own name, for whoever evaluates it."""
+        async with self._lock:
+            try:
+                version = await asyncio.to_thread(self.desk.resolve, reference)
+            except AdapterError:
+                why = f"there is no adapter {reference[:100]!r} for this base model"
+                raise UnknownModel(why, param="model") from None
+            if self._engine.refusal(version.engine_name) is not None:
+                await self._load(version)
+        return replace(
+            self._catalogue.plain, name=version.engine_name, engine_model=version.engine_name, adapter=version
+        )
+
+    async def _follow(self) -> None:
+        if self._quality is not None:
+            trials = [self._trial(served) for served in self._catalogue.served if served.canary is not None]
+            await self._quality.follow([trial for trial in trials if trial is not None])
+
+    def _trial(self, served: Served) -> Trial | None:
+        if served.canary is None or served.adapter is None:
+            return None
+        began = self.desk.registry.since(served.canary.name, CANARY)
+        since = datetime.fromisoformat(began).timestamp() if began is not None else 0.0
+        wish = served.settings.canary
+        versions = (served.adapter.engine_name, served.canary.engine_name)
+        return Trial(served.name, *versions, since, wish.alpha, wish.share)
+
+    async def _told(self, name: str, alias: str) -> dict[str, Any]:
+        aliases = await asyncio.to_thread(self.desk.registry.aliases, name)
+        return {"object": "adapter", "name": name, "alias": alias, "version": aliases.get(alias), "aliases": aliases}
+
+    def _start(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("an adapter could not be rolled back or unloaded: %s", error)
