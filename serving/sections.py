@@ -7,9 +7,9 @@ import re
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 
@@ -184,8 +184,17 @@ class Canary(Section):
         return pattern
 
 
+class Router(Section):
+    """Picks the served model that answers by the intent of the last user message."""
+
+    model: Name = Field(description="Served model that classifies, usually one with an adapter trained on the labels.")
+    labels: dict[str, Name] = Field(min_length=1, description="Label -> served model that answers such messages.")
+    min_confidence: float = Field(0.5, ge=0, le=1, description="Probability of a label below which `fallback` answers.")
+    fallback: Name = Field(description="Served model that answers when the classifier is unsure or fails.")
+
+
 class ServedModel(Section):
-    """A name that clients send: base model, optional adapter, optional knowledge base."""
+    """A name that clients send: base model, optional adapter, optional knowledge base; or a router to others."""
 
     base: str | None = Field(None, description="Base model this entry belongs to; default: whichever is served.")
     adapter: str | None = Field(
@@ -206,6 +215,13 @@ class ServedModel(Section):
     )
     gate: Gate = Gate.model_validate({})
     canary: Canary = Canary.model_validate({})
+    router: Router | None = Field(None, description="Instead of an adapter and a knowledge base of its own.")
+
+    @model_validator(mode="after")
+    def _routes_or_answers(self) -> Self:
+        if self.router is not None and (own := self.model_fields_set - {"router", "base"}):
+            raise ValueError(f"a served model with a router answers nothing itself: leave out {', '.join(sorted(own))}")
+        return self
 
 
 class KnowledgeSource(Section):

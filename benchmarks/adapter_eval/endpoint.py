@@ -57,7 +57,7 @@ async def offered(endpoint: Endpoint) -> list[Offered]:
 
 
 async def ask_all(endpoint: Endpoint, model: str, asks: Sequence[Ask], kept: Kept, progress: Progress) -> list[Answer]:
-    """An answer to each, in order; those that `kept` has are not asked again, unless they were refused. Raises EndpointError."""
+    """An answer to each, in order. What `kept` has is not asked again, unless it was refused. Raises EndpointError."""
     missing = {key: ask for ask in asks if not kept.good(key := key_of(ask))}
     task = progress.add_task(model, total=len(asks), completed=len(asks) - len(missing))
     waiting = iter(missing.items())

@@ -1,6 +1,7 @@
 """What every engine must do, run over the simulator and over a real vLLM: a fake that differs proves nothing."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -86,6 +87,20 @@ async def test_a_text_completion(engine: Engine) -> None:
     answer = orjson.loads(body)
     assert answer["object"] == "text_completion"
     assert answer["choices"][0]["text"]
+
+
+async def test_a_constrained_choice_comes_with_its_probability(engine: Engine) -> None:
+    choices = ["a number", "a colour", "something else entirely"]
+    constraint = {"structured_outputs": {"choice": choices}, "logprobs": True, "max_tokens": 40}
+    _, body = await post(engine, **{**ASK, **constraint})
+    answer = orjson.loads(body)
+    (choice,) = answer["choices"]
+    assert choice["message"]["content"] in choices
+    assert choice["finish_reason"] == "stop"
+    # Of the tokens that the constraint left: what is forced is certain, so the product is the choice's own.
+    likely = [token["logprob"] for token in choice["logprobs"]["content"]]
+    assert 0.2 < math.exp(sum(likely)) <= 1
+    assert answer["usage"]["completion_tokens"] >= len(likely)
 
 
 async def test_equal_requests_get_equal_answers(engine: Engine) -> None:
