@@ -15,7 +15,6 @@ from benchmarks.adapter_eval.task import Answer, Ask
 from benchmarks.errors import EndpointError
 
 _TRIES = 8
-_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 30.0
 _TIMEOUT_S = 600.0
 # The request itself is refused: asking again would not help, and the others may do well.
@@ -29,6 +28,8 @@ class Endpoint:
     url: str
     api_key: str | None = field(default=None, repr=False)
     concurrency: int = 8
+    # Before the second try of a request; each further pause is twice as long.
+    pause_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class Offered:
 
     id: str
     adapter: str | None = None
-    knowledge: str | None = None
-    plain: bool = False
+    # Without documents, a canary beside it, or a router.
+    alone: bool = False
 
 
 async def offered(endpoint: Endpoint) -> list[Offered]:
@@ -65,7 +66,7 @@ async def ask_all(endpoint: Endpoint, model: str, asks: Sequence[Ask], kept: Kep
 
         async def user() -> None:
             for key, ask in waiting:
-                kept.add(key, await _ask(http, endpoint.url + ask.path, {"model": model, **ask.body}))
+                kept.add(key, await _ask(http, endpoint, ask.path, {"model": model, **ask.body}))
                 progress.advance(task)
 
         try:
@@ -80,11 +81,11 @@ async def ask_all(endpoint: Endpoint, model: str, asks: Sequence[Ask], kept: Kep
     return [kept.answers[key_of(ask)] for ask in asks]
 
 
-async def _ask(http: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> Answer:
-    data, reason = orjson.dumps(body), ""
+async def _ask(http: aiohttp.ClientSession, endpoint: Endpoint, path: str, body: dict[str, Any]) -> Answer:
+    url, data, reason = endpoint.url + path, orjson.dumps(body), ""
     for attempt in range(_TRIES):
         if attempt:
-            await asyncio.sleep(min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** (attempt - 1)))
+            await asyncio.sleep(min(_LONGEST_PAUSE_S, endpoint.pause_s * 2 ** (attempt - 1)))
         began = time.perf_counter()
         try:
             async with http.post(url, data=data) as response:
@@ -115,6 +116,7 @@ def _answer(body: dict[str, Any], seconds: float) -> Answer:
         bool(extension.get("simulated")),
         logprob,
         scored,
+        extension.get("adapter"),
     )
 
 
@@ -126,8 +128,8 @@ def _scored(tokens: list[dict[str, dict[str, float]] | None] | None) -> tuple[fl
 
 def _offered(model: dict[str, Any]) -> Offered:
     binds = model.get("breakeven") or {}
-    plain = bool(binds) and not any(binds.get(part) for part in ("adapter", "knowledge", "router", "system_prompt"))
-    return Offered(str(model["id"]), binds.get("adapter"), binds.get("knowledge"), plain)
+    alone = bool(binds) and not any(binds.get(part) for part in ("knowledge", "canary", "router"))
+    return Offered(str(model["id"]), binds.get("adapter"), alone)
 
 
 def _session(endpoint: Endpoint) -> aiohttp.ClientSession:

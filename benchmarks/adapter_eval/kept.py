@@ -59,7 +59,8 @@ class Kept:
         for line in self._file:
             try:
                 row = orjson.loads(line)
-                self.answers[row.pop("key")] = Answer(**row)
+                key = row.pop("key")
+                self.answers[key] = Answer(**row)
             except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
                 break
             if not line.endswith(b"\n"):

@@ -81,28 +81,21 @@ def evaluate(plan: Plan, tasks: Sequence[Task], registry: Registry, out: Path | 
 
 async def _find(plan: Plan, needs_base: bool) -> tuple[str, str | None]:
     models = await offered(plan.endpoint)
-    base = next((model.id for model in models if model.plain), None)
+    base = next((model.id for model in models if model.alone and model.adapter is None), None)
     if needs_base and plan.against is None and base is None:
         raise TaskError("no served model is the plain base model: give one with --against")
     return plan.served or _serving(models, plan.adapter.engine_name), base
 
 
 def _serving(models: Sequence[Offered], engine_name: str) -> str:
-    """Prefers a served model without documents: what is measured is the adapter."""
-    if any(model.id == engine_name for model in models):
-        return engine_name
-    found = [model for model in models if model.adapter == engine_name]
-    if not found:
-        raise TaskError(
-            f"no served model uses {engine_name}: name it in breakeven.yaml (models.<name>.adapter: {engine_name}) and "
-            "restart, or say with --model under which name it is served"
-        )
-    return next((model.id for model in found if model.knowledge is None), found[0].id)
+    """A served model with this adapter and nothing else, or the version itself, which operators can ask by its name."""
+    return next((model.id for model in models if model.adapter == engine_name and model.alone), engine_name)
 
 
 async def _evaluate(plan: Plan, task: Task, questions: Sequence[Question], served: str, against: str | None) -> Result:
     origin = Origin.here(plan.command)
     answers, scored = await _ask(plan, task, questions, served)
+    _require_version(answers, plan.adapter.engine_name, served)
     compared: Sequence[Figure] = ()
     theirs: Sequence[Figure] = ()
     if against is not None:
@@ -135,6 +128,15 @@ async def _ask(plan: Plan, task: Task, questions: Sequence[Question], model: str
         scored = task.score(questions, answers)
         kept.finish()
     return answers, scored
+
+
+def _require_version(answers: Sequence[Answer], engine_name: str, served: str) -> None:
+    """Raises TaskError if another version answered: a canary, or prod after a promotion."""
+    if others := {answer.adapter for answer in answers if answer.adapter is not None} - {engine_name}:
+        raise TaskError(
+            f"`{served}` answered with {', '.join(sorted(others))}, not with {engine_name}: ask for the version itself "
+            f"with --model {engine_name} and an operator's key"
+        )
 
 
 def _named(task: Task, scored: Scored) -> list[Figure]:

@@ -101,11 +101,14 @@ def run_query(path: Path, query: str, time_limit_s: float) -> Rows:
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
         database.set_authorizer(_only_reading)
         database.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_BETWEEN_LOOKS)
-        rows: Rows = database.execute(query).fetchmany(_MAX_ROWS + 1)
+        cursor = database.execute(query)
+        rows: Rows = cursor.fetchmany(_MAX_ROWS + 1)
     except (sqlite3.Error, sqlite3.Warning, UnicodeError, ValueError, OverflowError) as error:
         raise QueryFailed(str(error)) from None
     finally:
         database.close()
+    if cursor.description is None:
+        raise QueryFailed("no query")
     if len(rows) > _MAX_ROWS:
         raise QueryFailed(f"more than {_MAX_ROWS} rows")
     return rows

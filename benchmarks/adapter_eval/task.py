@@ -26,7 +26,8 @@ class Ask:
 class Answer:
     """What came back. `logprob` sums the natural logarithms of `scored` prompt tokens' probabilities, where asked for.
 
-    `error` is the endpoint's reason for refusing this one request: the text is then empty.
+    `adapter` is the version that answered, as the endpoint says. `error` is its reason for refusing this one request:
+    the text is then empty.
     """
 
     text: str
@@ -36,6 +37,7 @@ class Answer:
     simulated: bool = False
     logprob: float | None = None
     scored: int = 0
+    adapter: str | None = None
     error: str | None = None
 
 
