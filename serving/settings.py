@@ -156,8 +156,9 @@ def _describe(section: type[Section], prefix: str) -> Iterable[tuple[str, str, s
                 inner, f"{prefix}{name}.*." if get_origin(field.annotation) is dict else f"{prefix}{name}."
             )
         else:
-            default = field.get_default(call_default_factory=True)
-            yield f"{prefix}{name}", "" if default is None else str(default), field.description or ""
+            default = None if field.is_required() else field.get_default(call_default_factory=True)
+            required = "Required. " if field.is_required() else ""
+            yield f"{prefix}{name}", "" if default is None else str(default), required + (field.description or "")
 
 
 def _is_section(annotation: Any) -> bool:

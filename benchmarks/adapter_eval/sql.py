@@ -55,10 +55,13 @@ class Sql(Task):
         return found
 
     def score(self, questions: Sequence[Question], answers: Sequence[Answer]) -> Scored:
-        """The share of questions whose rows are right, of those with a right query that runs here."""
+        """The share of questions whose rows are right, of those whose right query finds something here.
+
+        A right query without rows would agree with any wrong one that finds nothing.
+        """
         verdicts, unusable = [], 0
         for question, answer in zip(questions, answers, strict=True):
-            golds = [(query, rows) for query in question.answers if (rows := self._rows(question, query)) is not None]
+            golds = [(query, rows) for query in question.answers if (rows := self._rows(question, query))]
             if not golds:
                 unusable += 1
                 continue
@@ -66,8 +69,12 @@ class Sql(Task):
             right = said is not None and any(_same(rows, said, ordered=is_ordered(query)) for query, rows in golds)
             verdicts.append((said is not None, right))
         if not verdicts:
-            raise TaskError(f"{self.data.name}: no right query runs on the databases in {self.databases}")
-        notes = [f"{unusable} questions are left out: their own right query does not run here"] if unusable else []
+            raise TaskError(f"{self.data.name}: no right query finds anything in the databases in {self.databases}")
+        notes = (
+            [f"{unusable} questions are left out: their own right query does not run or finds nothing here"]
+            if unusable
+            else []
+        )
         ran, right_ones = zip(*verdicts, strict=True)
         return Scored([share("execution", right_ones), share("runs", ran)], {"left_out": unusable}, notes)
 
