@@ -1,9 +1,9 @@
 """Intent routing: a small classifier picks the served model that answers, so that each question meets the adapter and
 the documents made for it.
 
-One request to the engine, constrained to the labels; the probability of the label under that constraint is its
-confidence. Below the router's minimum, or if the classifier fails, the fallback answers: a router must not cost anyone
-an answer. What the classification took is part of the request's tokens, time and cost.
+One request to the engine, constrained to the labels; the probability of the label's tokens under that constraint is
+its confidence. Below the router's minimum, or if the classifier fails, the fallback answers: a router must not cost
+anyone an answer. What the classification took is part of the request's tokens, time and cost.
 """
 
 import math
