@@ -76,11 +76,15 @@ class SequentialTest:
         means = {arm: self._sum[arm] / n if n else None for arm, n in self._count.items()}
         return Evidence(self._count[False], means[False], self._count[True], means[True], math.exp(self._best))
 
+    @property
+    def log_value(self) -> float:
+        """Logarithm of what the bet is worth now; `e_value` is the best it ever was."""
+        top = float(self._log.max())
+        return top + math.log(float(np.exp(self._log - top).mean()))
+
     def _settle(self, prod: list[float], trial: float) -> None:
         for score in prod:
             self._log += np.log1p((score - self._middle) * self._stake)
         self._log += np.log1p(-(trial - self._middle) * self._stake * self._ratio)
-        top = float(self._log.max())
-        mean = top + math.log(float(np.exp(self._log - top).mean()))
         # The threshold may be crossed and left again between two looks: the best it ever was is what counts.
-        self._best = max(self._best, min(mean, 700.0))
+        self._best = max(self._best, min(self.log_value, 700.0))

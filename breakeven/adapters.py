@@ -1,4 +1,4 @@
-"""`breakeven train` and `adapters`: LoRA weights, from a recipe to the registry."""
+"""`breakeven train`: LoRA weights, from a recipe to the registry."""
 
 import asyncio
 import time
@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
+from adapters.aliases import PROD
 from adapters.registry import Registry
 from breakeven.console import Config, console, output
 from serving.gateway import prepare_weights
 from serving.settings import load_settings, share_cores
+from serving.versions import add
 
 
 def train(
@@ -31,20 +32,10 @@ def train(
     folder = out or settings.home / "trained" / time.strftime("%Y%m%d-%H%M%S")
     # The command as anyone can repeat it: without this machine's paths.
     manifest = train_adapter(recipe, base, folder, command=f"breakeven train {recipe}", console=console)
-    version = Registry(settings.home / "adapters").install(folder)
+    # It may have been trained for another base model than is served at the moment.
+    version = add(settings, folder, any_base=True)
     for score in manifest.scores:
         output.print(f"{score.name}: {score.value:.2f} of {score.n} (95 %: {score.low:.2f} to {score.high:.2f})")
     output.print(f"{version.engine_name} is in {folder} and installed", markup=False)
-
-
-def adapters(config: Config = None) -> None:
-    """List the installed adapter versions."""
-    registry = Registry(load_settings(config).home / "adapters")
-    table = Table("adapter", "base model", "alias", "created")
-    for name in registry.names():
-        aliases = registry.aliases(name)
-        for version in registry.versions(name):
-            found = registry.resolve(f"{name}@{version}")
-            named = ", ".join(alias for alias, target in aliases.items() if target == version)
-            table.add_row(found.engine_name, found.manifest.base_model, named, found.manifest.created)
-    output.print(table)
+    if Registry(settings.home / "adapters").aliases(version.name).get(PROD) != version.version:
+        output.print(f"To have it answer: breakeven adapters promote {version.engine_name}", markup=False)

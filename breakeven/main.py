@@ -21,7 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "search": ("breakeven.documents:search", "Show the passages that a question finds, with their scores."),
         "calibrate": ("breakeven.documents:calibrate", "Set the minimum score below which questions are refused."),
         "train": ("breakeven.adapters:train", "Train a LoRA adapter from a recipe and install it into the registry."),
-        "adapters": ("breakeven.adapters:adapters", "List the installed adapter versions."),
+        "adapters": ("breakeven.versions:app", "List, try, promote and roll back adapter versions."),
         "keys": ("breakeven.keys:app", "Make, list and revoke API keys."),
         "bench": ("breakeven.bench:bench", "Measure throughput, latency and cost per query of an OpenAI endpoint."),
         "whatif": (

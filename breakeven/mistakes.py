@@ -3,9 +3,9 @@
 from adapters.errors import AdapterError
 from benchmarks.errors import BenchmarkError
 from retrieval.errors import RetrievalError
-from serving.access import RemoteError
 from serving.auth import KeyRefused
 from serving.engine.protocol import EngineFailed
+from serving.remote import RemoteError
 from serving.settings import SettingsError
 
 MISTAKES = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteError, RetrievalError, SettingsError)

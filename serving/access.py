@@ -1,13 +1,11 @@
 """The command line's way to the documents: through the gateway that owns the store, or into it if none does."""
 
 import json
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from retrieval import prompt
 from retrieval.calibration import MAX_DRIFT, LabelledQuestion
@@ -19,22 +17,9 @@ from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BodyTooLarge, NotFound, Unprocessable
 from serving.gateway import build_retriever, open_calibrator, open_sandbox, open_store
+from serving.remote import RemoteError, RemoteGateway, quoted
 from serving.sections import Settings
 from serving.settings import client_api_key
-
-_TIMEOUT_S = 600
-
-
-class RemoteError(Exception):
-    """The gateway refused (`status`) or could not be reached (0); the message says what to do next."""
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-# The gateway is on this machine: a proxy for the world outside must not be asked for it.
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def gateway_url(settings: Settings) -> str:
@@ -79,7 +64,7 @@ def open_documents(settings: Settings) -> Iterator[CalibratedDocuments]:
     lock = OwnerLock(settings.home / "store.lock")
     owner = lock.owner()
     if owner is not None and owner.url.startswith("http"):
-        yield _Remote(owner.url, client_api_key())
+        yield _Remote(RemoteGateway(owner.url, client_api_key()))
         return
     lock.acquire("")
     try:
@@ -128,18 +113,22 @@ class _Local:
 
 
 class _Remote:
-    def __init__(self, url: str, api_key: str | None) -> None:
-        self._url = url.rstrip("/")
-        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    def __init__(self, gateway: RemoteGateway) -> None:
+        self._gateway = gateway
 
     def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
         query = urllib.parse.urlencode([("group", group) for group in groups])
-        path = f"{_quoted(knowledge)}/documents/{urllib.parse.quote(source)}?{query}"
-        return str(self._call("PUT", path, data, source)["status"])
+        path = f"{_documents(knowledge)}/{urllib.parse.quote(source)}?{query}"
+        try:
+            return str(self._gateway.call("PUT", path, data)["status"])
+        except RemoteError as error:
+            if error.status in (Unprocessable.status, BodyTooLarge.status):
+                raise UnreadableDocument(source, str(error).removeprefix(f"cannot read {source}: ")) from None
+            raise
 
     def sources(self, knowledge: str) -> set[str]:
         try:
-            listed = self._call("GET", f"{_quoted(knowledge)}/documents")["data"]
+            listed = self._gateway.call("GET", _documents(knowledge))["data"]
         except RemoteError as error:
             if error.status == NotFound.status:
                 return set()
@@ -148,14 +137,14 @@ class _Remote:
 
     def remove(self, knowledge: str, source: str) -> None:
         try:
-            self._call("DELETE", f"{_quoted(knowledge)}/documents/{urllib.parse.quote(source)}")
+            self._gateway.call("DELETE", f"{_documents(knowledge)}/{urllib.parse.quote(source)}")
         except RemoteError as error:
             if error.status != NotFound.status:
                 raise
 
     def search(self, knowledge: str, query: str, top_k: int) -> list[dict[str, Any]]:
         body = json.dumps({"query": query, "top_k": top_k}).encode()
-        found: list[dict[str, Any]] = self._call("POST", f"{_quoted(knowledge)}/search", body)["data"]
+        found: list[dict[str, Any]] = self._gateway.call("POST", f"knowledge/{quoted(knowledge)}/search", body)["data"]
         return found
 
     def calibrate(
@@ -163,7 +152,7 @@ class _Remote:
     ) -> Iterator[Mapping[str, Any]]:
         rows = None if questions is None else [asdict(question) for question in questions]
         body = json.dumps({"questions": rows, "precision": precision}).encode()
-        with self._open("POST", f"{_quoted(knowledge)}/calibration", body) as response:
+        with self._gateway.open("POST", f"knowledge/{quoted(knowledge)}/calibration", body) as response:
             for line in response:
                 if line.startswith(b"data: "):
                     told = json.loads(line.removeprefix(b"data: "))
@@ -173,41 +162,13 @@ class _Remote:
 
     def warning(self, knowledge: str) -> str | None:
         try:
-            found = self._call("GET", f"{_quoted(knowledge)}/calibration")
+            found = self._gateway.call("GET", f"knowledge/{quoted(knowledge)}/calibration")
         except RemoteError as error:
             if error.status == NotFound.status:
                 return None
             raise
         return None if found["warning"] is None else str(found["warning"])
 
-    def _call(self, method: str, path: str, body: bytes | None = None, source: str = "") -> dict[str, Any]:
-        with self._open(method, path, body, source) as response:
-            answer: dict[str, Any] = json.load(response)
-            return answer
 
-    @contextmanager
-    def _open(self, method: str, path: str, body: bytes | None, source: str = "") -> Iterator[IO[bytes]]:
-        request = urllib.request.Request(
-            f"{self._url}/v1/breakeven/knowledge/{path}", body, self._headers, method=method
-        )
-        try:
-            with _DIRECT.open(request, timeout=_TIMEOUT_S) as response:
-                yield response
-        except urllib.error.HTTPError as error:
-            if error.code in (Unprocessable.status, BodyTooLarge.status):
-                raise UnreadableDocument(source, _words(error).removeprefix(f"cannot read {source}: ")) from None
-            hint = "; set BREAKEVEN_API_KEY to an operator key" if error.code in (401, 403) else ""
-            raise RemoteError(_words(error) + hint, error.code) from None
-        except (urllib.error.URLError, TimeoutError) as error:
-            raise RemoteError(f"the gateway at {self._url} cannot be reached: {error}") from None
-
-
-def _quoted(name: str) -> str:
-    return urllib.parse.quote(name, safe="")
-
-
-def _words(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.load(error)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return str(error.reason)
+def _documents(knowledge: str) -> str:
+    return f"knowledge/{quoted(knowledge)}/documents"

@@ -35,7 +35,7 @@ from serving.engine.child import VllmChild
 from serving.engine.device import Device, detect
 from serving.engine.loras import Loras
 from serving.engine.protocol import Engine, EngineFailed, Progress
-from serving.engine.simulated import SimulatedEngine
+from serving.engine.simulated import SIMULATED_MODEL, SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.engine.weights import EMBEDDED_MODEL
 from serving.knowledge import Knowledge, Threads
@@ -103,16 +103,8 @@ async def open_gateway(
         device = detect()
         prices = prices_for(device)
         meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
-        base = settings.engine.model or ("simulated" if settings.engine.kind == "simulated" else device.default_model)
-        desk = await asyncio.to_thread(open_desk, settings, base)
-        notes = await asyncio.to_thread(install_configured, desk, settings)
-        rebuild = partial(build_catalogue, settings, base_name(base), desk.registry, int(time.time()), desk.identity)
-        catalogue = await asyncio.to_thread(rebuild)
-        catalogue.left_out = (*notes, *catalogue.left_out)
-        engine = await _engine(settings, base, device, first_loras(settings, desk.registry, catalogue), progress)
-        stack.push_async_callback(engine.stop)
-        rollout = Rollout(desk, catalogue, rebuild, engine)
-        stack.push_async_callback(rollout.close)
+        rollout = await _open_rollout(stack, settings, device, progress)
+        engine, catalogue = rollout.engine, rollout.catalogue
         # Beside the embedder: both mostly import libraries, on one core each.
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
@@ -148,6 +140,21 @@ async def open_gateway(
         )
 
 
+async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress) -> Rollout:
+    """The served models with their adapters, and the engine that is to serve them, which is not started yet."""
+    base = chosen_base(settings, device)
+    desk = await asyncio.to_thread(open_desk, settings, base)
+    notes = await asyncio.to_thread(install_configured, desk, settings)
+    rebuild = partial(build_catalogue, settings, base_name(base), desk.registry, int(time.time()), desk.identity)
+    catalogue = await asyncio.to_thread(rebuild)
+    catalogue.left_out = (*notes, *catalogue.left_out)
+    engine = await _engine(settings, base, device, first_loras(settings, desk.registry, catalogue), progress)
+    stack.push_async_callback(engine.stop)
+    rollout = Rollout(desk, catalogue, rebuild, engine)
+    stack.push_async_callback(rollout.close)
+    return rollout
+
+
 async def _open_knowledge(
     stack: AsyncExitStack, settings: Settings, progress: Progress, embedder: Embedder | None
 ) -> tuple[Retriever, Knowledge]:
@@ -179,6 +186,12 @@ def _open_ledger(
 def _accelerators(settings: Settings, device: Device) -> int:
     """How many accelerators the price per hour is paid for: those the engine is split over; a CPU counts as one."""
     return settings.engine.tensor_parallel_size if device.kind == "gpu" or settings.engine.url is not None else 1
+
+
+def chosen_base(settings: Settings, device: Device) -> str:
+    """Hub id or path of the base model."""
+    simulated = settings.engine.kind == "simulated"
+    return settings.engine.model or (SIMULATED_MODEL if simulated else device.default_model)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from retrieval.errors import RetrievalError, UnreadableDocument
 from retrieval.folder import read, walk
-from serving.access import Documents, RemoteError
+from serving.access import Documents
+from serving.remote import RemoteError
 from serving.terminal import Counting
 
 _DEBOUNCE_MS = 300

@@ -35,7 +35,7 @@ class Rollout:
     """One operation at a time. `rebuild` resolves the served models anew from settings and registry."""
 
     def __init__(self, desk: Desk, catalogue: Catalogue, rebuild: Callable[[], Catalogue], engine: Engine) -> None:
-        self.desk, self._catalogue, self._rebuild, self._engine = desk, catalogue, rebuild, engine
+        self.desk, self.catalogue, self._rebuild, self.engine = desk, catalogue, rebuild, engine
         self.traffic = Traffic(catalogue, engine, self._direct)
         self._quality: Quality | None = None
         self._lock = asyncio.Lock()
@@ -69,11 +69,12 @@ class Rollout:
         async with self._lock:
             engine_name = f"{name}@{version}"
             try:
-                if any(each.engine_name == engine_name for each in self._catalogue.adapters):
-                    raise VersionInUse(f"a served model is bound to {engine_name}: change breakeven.yaml first")
-                if self.traffic.running(engine_name):
-                    raise VersionInUse(f"{engine_name} is answering requests right now: try again when they are done")
+                # What an alias means is refused by the registry, and must stay in the engine.
                 if version not in self.desk.registry.aliases(name).values():
+                    if any(each.engine_name == engine_name for each in self.catalogue.adapters):
+                        raise VersionInUse(f"a served model is bound to {engine_name}: change breakeven.yaml first")
+                    if self.traffic.running(engine_name):
+                        raise VersionInUse(f"{engine_name} is answering requests right now: try again when it has")
                     await self._unload(engine_name)
                 await asyncio.to_thread(self.desk.registry.remove, name, version, cause)
             except AdapterError as error:
@@ -127,24 +128,24 @@ class Rollout:
 
     async def _load(self, version: AdapterVersion) -> None:
         try:
-            await self._engine.load_adapter(lora_module(version))
+            await self.engine.load_adapter(lora_module(version))
         except AdapterRefused as error:
             message = f"the engine does not take {version.engine_name}: {error}; nothing was changed"
             raise AdapterUnavailable(message) from None
         self._loaded.add(version.engine_name)
 
     async def _unload(self, engine_name: str) -> None:
-        await self._engine.unload_adapter(engine_name)
+        await self.engine.unload_adapter(engine_name)
         self._loaded.discard(engine_name)
 
     async def _refresh(self) -> None:
-        self._catalogue.adopt(await asyncio.to_thread(self._rebuild))
+        self.catalogue.adopt(await asyncio.to_thread(self._rebuild))
         await self._follow()
         for engine_name in self._loaded - await asyncio.to_thread(self._kept):
             self._start(self._retire(engine_name))
 
     def _kept(self) -> set[str]:
-        kept = {version.engine_name for version in self._catalogue.adapters}
+        kept = {version.engine_name for version in self.catalogue.adapters}
         for name in {engine_name.partition("@")[0] for engine_name in kept}:
             versions = (*self.desk.registry.aliases(name).values(), self.desk.registry.previous(name, PROD))
             kept |= {f"{name}@{version}" for version in versions if version is not None}
@@ -166,15 +167,15 @@ class Rollout:
             except AdapterError:
                 why = f"there is no adapter {reference[:100]!r} for this base model"
                 raise UnknownModel(why, param="model") from None
-            if self._engine.refusal(version.engine_name) is not None:
+            if self.engine.refusal(version.engine_name) is not None:
                 await self._load(version)
         return replace(
-            self._catalogue.plain, name=version.engine_name, engine_model=version.engine_name, adapter=version
+            self.catalogue.plain, name=version.engine_name, engine_model=version.engine_name, adapter=version
         )
 
     async def _follow(self) -> None:
         if self._quality is not None:
-            trials = [self._trial(served) for served in self._catalogue.served if served.canary is not None]
+            trials = [self._trial(served) for served in self.catalogue.served if served.canary is not None]
             await self._quality.follow([trial for trial in trials if trial is not None])
 
     def _trial(self, served: Served) -> Trial | None:

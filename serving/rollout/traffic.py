@@ -38,7 +38,7 @@ class Traffic:
     def __init__(self, catalogue: Catalogue, engine: Engine, direct: Direct) -> None:
         self._catalogue, self._engine, self._direct = catalogue, engine, direct
         self._running: Counter[str] = Counter()
-        self._left = asyncio.Condition()
+        self._waiting: dict[str, asyncio.Event] = {}
 
     @asynccontextmanager
     async def admit(self, trace: Trace, model: str, user: Any) -> AsyncIterator[Served]:
@@ -59,15 +59,17 @@ class Traffic:
                 )
             yield served
         finally:
+            # Without an await: the request may have been cancelled.
             self._running[served.engine_model] -= 1
-            async with self._left:
-                self._left.notify_all()
+            if not self._running[served.engine_model]:
+                del self._running[served.engine_model]
+                if (waiting := self._waiting.pop(served.engine_model, None)) is not None:
+                    waiting.set()
 
     async def until_idle(self, engine_model: str) -> None:
         """Return when no request of this version is running."""
-        async with self._left:
-            await self._left.wait_for(lambda: not self._running[engine_model])
-        del self._running[engine_model]
+        while self._running[engine_model]:
+            await self._waiting.setdefault(engine_model, asyncio.Event()).wait()
 
     def running(self, engine_model: str) -> int:
         """Requests of this version now."""

@@ -3,18 +3,21 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from serving.engine import Engine
+from serving.engine import AdapterRefused, Engine, LoraModule
 from serving.engine.simulated import SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.errors import EngineUnavailable
 from serving.sections import Engine as EngineSettings
 from tests.conftest import Stack
 
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "examples" / "support" / "adapter"
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
 ASK: dict[str, Any] = {
@@ -166,3 +169,50 @@ async def test_a_streamed_response(engine: Engine) -> None:
     text = "".join(each["delta"] for each in found if each["type"] == "response.output_text.delta")
     assert found[-1]["response"]["output"][0]["content"][0]["text"] == text == found[-4]["text"]
     assert found[-1]["response"]["usage"]["output_tokens"] > 0
+
+
+def lora(name: str, path: Path = SAMPLE) -> LoraModule:
+    return LoraModule(name, path, 8)
+
+
+async def test_an_adapter_is_loaded_answers_under_its_name_and_is_unloaded(engine: Engine) -> None:
+    name = "contract@000000000001"
+    assert engine.refusal(name) is not None
+    assert (await post(engine, **{**ASK, "model": name}))[0] == 404
+    await engine.load_adapter(lora(name))
+    await engine.load_adapter(lora(name))  # once more changes nothing
+    assert engine.refusal(name) is None
+    status, body = await post(engine, **{**ASK, "model": name})
+    assert (status, orjson.loads(body)["model"]) == (200, name)
+    await engine.unload_adapter(name)
+    assert engine.refusal(name) is not None
+    assert (await post(engine, **{**ASK, "model": name}))[0] == 404
+    assert (await post(engine, **ASK))[0] == 200
+
+
+async def test_an_adapter_that_cannot_be_loaded_affects_its_own_name_only(engine: Engine, tmp_path: Path) -> None:
+    good, bad = "contract@000000000002", "contract@000000000003"
+    await engine.load_adapter(lora(good))
+    with pytest.raises(AdapterRefused):
+        await engine.load_adapter(lora(bad, tmp_path / "nothing"))
+    assert engine.refusal(bad)
+    assert (await post(engine, **{**ASK, "model": bad}))[0] == 404
+    assert (await post(engine, **{**ASK, "model": good}))[0] == 200
+    assert (await post(engine, **ASK))[0] == 200
+    await engine.unload_adapter(good)
+
+
+async def test_what_the_engine_is_asked_for_while_it_is_stopped_fails(engine: Engine) -> None:
+    await engine.stop()
+    with pytest.raises(EngineUnavailable):
+        await engine.load_adapter(lora("contract@000000000004"))
+
+
+async def test_more_adapters_than_fit_into_one_batch_all_answer(engine: Engine) -> None:
+    names = [f"contract@{number:012x}" for number in range(16, 16 + 6)]
+    for name in names:
+        await engine.load_adapter(lora(name))
+    answers = await asyncio.gather(*(post(engine, **{**ASK, "model": name}) for name in names * 2))
+    assert [orjson.loads(body)["model"] for _, body in answers] == names * 2
+    for name in names:
+        await engine.unload_adapter(name)

@@ -12,8 +12,8 @@ from retrieval.errors import UnreadableDocument
 from retrieval.hashing import HashingEmbedder
 from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
-from serving.access import RemoteError
 from serving.ingestion import Job
+from serving.remote import RemoteError
 
 SCOPE = Scope("local", frozenset({"everyone"}))
 

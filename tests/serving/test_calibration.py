@@ -12,8 +12,9 @@ import openai
 import pytest
 
 from retrieval.calibration import parse_questions
-from serving.access import RemoteError, open_documents
+from serving.access import open_documents
 from serving.auth import LOCAL_OPERATOR
+from serving.remote import RemoteError
 from tests.serving.gateways import DOCUMENT, Running, running, settings_for
 
 ROWS: list[dict[str, Any]] = [

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import UnreadableDocument
-from serving.access import RemoteError
 from serving.ingestion import Ingestion
+from serving.remote import RemoteError
 from tests.serving.shelf import Shelf, job, quiet
 
 

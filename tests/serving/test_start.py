@@ -14,7 +14,8 @@ from serving.app import bind, check_bind
 from serving.auth import KeyStore
 from serving.engine.child import VllmChild, server_command
 from serving.engine.device import GPU_MODEL, Device
-from serving.engine.protocol import LoraModule
+from serving.engine.loras import Loras, lora_arguments
+from serving.engine.protocol import AdapterRefused, LoraModule
 from serving.engine.weights import WeightsError, sha256_of
 from serving.sections import Engine, Server
 from serving.settings import SettingsError
@@ -52,21 +53,37 @@ def test_the_engines_command_line() -> None:
     settings = Engine.model_validate(
         {"max_model_len": 4096, "tensor_parallel_size": 2, "quantization": "fp8", "extra_args": ["--seed", "3"]}
     )
-    loras = (LoraModule("a@1", Path("/adapters/a"), 8), LoraModule("b@2", Path("/adapters/b"), 64))
-    command = " ".join(server_command(settings, "/models/m", "m", loras, 1234))
+    command = " ".join(server_command(settings, "/models/m", "m", ["--enable-lora"], 1234))
     for part in (
         "--model /models/m --served-model-name m --host 127.0.0.1 --port 1234",
         "--tensor-parallel-size 2",
         "--max-model-len 4096",
         "--quantization fp8",
-        "--enable-lora --max-lora-rank 64 --max-loras 3",
-        "--lora-modules a@1=/adapters/a b@2=/adapters/b",
+        "--enable-lora",
     ):
         assert part in command
     assert command.endswith("--seed 3")
     assert "api-key" not in command
     assert "--enable-lora" not in server_command(settings, "/models/m", "m", (), 1)
     assert "--default-chat-template-kwargs" in server_command(settings, GPU_MODEL, "m", (), 1)
+
+
+def test_slots_for_adapters() -> None:
+    settings = Engine.model_validate({"max_loras": 2, "max_cpu_loras": 6})
+    loras = (LoraModule("a@1", Path("/adapters/a"), 8), LoraModule("b@2", Path("/adapters/b"), 24))
+    on_gpu = "--enable-lora --max-lora-rank 32 --max-loras 2 --max-cpu-loras 6"
+    assert " ".join(lora_arguments(settings, loras, cpu=False)) == on_gpu
+    # One slot more than adapters, which stays empty.
+    on_cpu = "--enable-lora --max-lora-rank 16 --max-loras 7 --max-cpu-loras 7"
+    assert " ".join(lora_arguments(settings, (), cpu=True)) == on_cpu
+
+
+def test_the_last_slot_stays_empty_on_a_cpu() -> None:
+    loras = Loras(room=2, resident={"a@1", "b@2"})
+    loras.check_room("a@1")
+    with pytest.raises(AdapterRefused, match="max_cpu_loras"):
+        loras.check_room("c@3")
+    Loras(resident={"a@1", "b@2"}).check_room("c@3")
 
 
 def test_the_embedded_weights_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +153,7 @@ class _FlakyChild(VllmChild):
 
     def __init__(self, home: Path) -> None:
         cpu = Device("cpu", "test", 1)
-        super().__init__(Engine.model_validate({}), model="m", base_model="m", device=cpu, loras=(), home=home)
+        super().__init__(Engine.model_validate({}), model="m", base_model="m", device=cpu, loras=None, home=home)
         self._spawned = 0
 
     def command(self, port: int) -> list[str]:

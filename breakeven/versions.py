@@ -1,0 +1,100 @@
+"""`breakeven adapters`: which versions there are, what the aliases mean, and who decided it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from adapters.aliases import PROD
+from breakeven.console import Config, output
+from serving import versions
+from serving.rollout.desk import Wish
+from serving.settings import load_settings
+
+app = typer.Typer(help="List, try, promote and roll back adapter versions.", no_args_is_help=True)
+Alias = Annotated[str, typer.Option(help="prod, canary, or any other.")]
+Reason = Annotated[str, typer.Option(help="Kept in the audit log.")]
+Version = Annotated[str, typer.Argument(help="name@version, as `adapters list` shows it, or name@alias.")]
+
+
+@app.command("list")
+def list_versions(config: Config = None) -> None:
+    """List the installed versions."""
+    table = Table("adapter", "base model", "aliases", "created", "scores")
+    for each in versions.open_versions(load_settings(config)).listing():
+        scores = ", ".join(f"{name} {value:g}" for name, value in each["scores"].items())
+        table.add_row(each["id"], each["base_model"], ", ".join(each["aliases"]), each["created"], scores)
+    output.print(table)
+
+
+@app.command()
+def show(name: str, config: Config = None) -> None:
+    """Show an adapter's versions, every decision about it, and the numbers of a running canary."""
+    found = versions.open_versions(load_settings(config)).show(name.partition("@")[0])
+    for each in found["versions"]:
+        named = f" ({', '.join(each['aliases'])})" if each["aliases"] else ""
+        output.print(f"{each['id']}{named}  rank {each['rank']}, made {each['created']}", markup=False)
+        for score in (*each["manifest"]["scores"], *each["manifest"]["measurements"]):
+            interval = f"(95 %: {score['low']:g} to {score['high']:g})"
+            output.print(f"    {score['name']}: {score['value']:g} of {score['n']} {interval}", markup=False)
+    for trial in found["trials"]:
+        output.print(f"canary by {trial['source']}s: {_numbers(trial)}", markup=False)
+    table = Table("when", "who", "what", "alias", "from", "to", "reason")
+    for each in found["decisions"]:
+        what = each["action"] + (" by force" if each["forced"] else "")
+        change = (each["alias"] or "", each["from"] or "", each["to"] or "")
+        table.add_row(each["at"][:19], each["who"], what, *change, each["reason"])
+    output.print(table)
+
+
+@app.command()
+def add(
+    folder: Annotated[Path, typer.Argument(exists=True, help="An adapter folder, as `breakeven train` writes it.")],
+    config: Config = None,
+) -> None:
+    """Verify an adapter folder and install it; the first version of a name becomes prod."""
+    output.print(f"{versions.add(load_settings(config), folder).engine_name} is installed", markup=False)
+
+
+@app.command()
+def promote(
+    version: Version,
+    alias: Alias = PROD,
+    force: Annotated[bool, typer.Option("--force", help="Although it misses a threshold; needs --reason.")] = False,
+    reason: Reason = "",
+    config: Config = None,
+) -> None:
+    """Let an alias mean a version from now on; a running gateway loses no request."""
+    name, _, wanted = version.partition("@")
+    wish = Wish(name, wanted, alias, "", reason, force)
+    _tell(name, versions.open_versions(load_settings(config)).promote(wish)["aliases"])
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="Name of the adapter.")],
+    alias: Alias = PROD,
+    reason: Reason = "",
+    config: Config = None,
+) -> None:
+    """Let prod mean what it meant before, or end a canary."""
+    _tell(name, versions.open_versions(load_settings(config)).rollback(name, alias, reason)["aliases"])
+
+
+@app.command()
+def rm(version: Version, reason: Reason = "", config: Config = None) -> None:
+    """Delete a version that no alias means."""
+    name, _, wanted = version.partition("@")
+    versions.open_versions(load_settings(config)).remove(name, wanted, reason)
+    output.print(f"{version} is removed", markup=False)
+
+
+def _tell(name: str, aliases: dict[str, str]) -> None:
+    said = ", ".join(f"{alias} is {name}@{version}" for alias, version in sorted(aliases.items()))
+    output.print(said or f"{name} has no alias any more", markup=False)
+
+
+def _numbers(trial: dict[str, Any]) -> str:
+    arms = [f"{arm} {trial[arm]['mean']} of {trial[arm]['n']}" for arm in ("prod", "canary")]
+    return f"{', '.join(arms)}; evidence {trial['e_value']:g}, rolled back at {trial['threshold']:g}"
