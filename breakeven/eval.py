@@ -5,15 +5,20 @@ from typing import Annotated
 
 import typer
 
+from adapters.registry import Registry
+from benchmarks.adapter_eval.endpoint import Endpoint
+from benchmarks.adapter_eval.run import Plan
+from benchmarks.adapter_eval.run import evaluate as evaluate_adapter
+from benchmarks.adapter_eval.tasks import load_task
 from benchmarks.refusal_eval import run as evaluate_refusal
 from benchmarks.retrieval_eval import run as evaluate_retrieval
 from breakeven.console import Config, console, output
 from retrieval.calibration import read_questions
 from retrieval.errors import RerankingFailed
 from retrieval.reranking import NOT_CONFIGURED
-from serving.access import open_documents
+from serving.access import gateway_url, open_documents
 from serving.gateway import configured_rerank, open_embedder
-from serving.settings import load_settings
+from serving.settings import client_api_key, load_settings
 from serving.terminal import follow_reranking
 
 app = typer.Typer(help="Measure quality on test sets.", no_args_is_help=True)
@@ -62,3 +67,35 @@ def eval_rerank(
     labelled = read_questions(questions)
     with open_documents(load_settings(config)) as documents:
         output.print(follow_reranking(documents.judge_reranking(knowledge, labelled), console), markup=False)
+
+
+@app.command("adapter")
+def eval_adapter(
+    name: Annotated[str, typer.Argument(help="NAME, NAME@VERSION or NAME@ALIAS of an installed adapter.")],
+    task: Annotated[list[Path], typer.Option(help="Task file; may be given several times.")],
+    against: Annotated[str | None, typer.Option(help="Served model that is asked the same, such as the base.")] = None,
+    model: Annotated[str | None, typer.Option(help="Served model to ask; default: one with this adapter.")] = None,
+    url: Annotated[str | None, typer.Option(help="OpenAI base URL; default: the running gateway's.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
+    out: Annotated[Path | None, typer.Option(help="JSON file for figures, details and origin.")] = None,
+    config: Config = None,
+) -> None:
+    """Measure an adapter over the endpoint and put the scores into its manifest.
+
+    An evaluation that was broken off is continued by the same command.
+    """
+    settings = load_settings(config)
+    registry = Registry(settings.home / "adapters")
+    version = registry.resolve(name)
+    tasks = [load_task(path) for path in task]
+    command = " ".join([f"breakeven eval adapter {version.engine_name}", *(f"--task {_shown(path)}" for path in task)])
+    endpoint = Endpoint((url or gateway_url(settings)).rstrip("/"), client_api_key(), concurrency)
+    if against is not None:
+        command += f" --against {against}"
+    plan = Plan(version, endpoint, settings.home / "evaluations", command, model, against)
+    evaluate_adapter(plan, tasks, registry, out, output)
+
+
+def _shown(path: Path) -> str:
+    """Without this machine's folders."""
+    return path.name if path.is_absolute() else str(path)

@@ -1,8 +1,8 @@
 """One request from start to finish.
 
-Parse -> resolve the served model -> retrieve, scoped to the caller -> abstain if nothing is relevant -> compose the
-prompt -> generate, streamed or whole -> record. The caller is authenticated before we get here, and whatever happens
-the request leaves exactly one record.
+Parse -> resolve the served model, through its router if it has one -> retrieve, scoped to the caller -> abstain if
+nothing is relevant -> compose the prompt -> generate, streamed or whole -> record. The caller is authenticated before
+we get here, and whatever happens the request leaves exactly one record.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from retrieval.pipeline import Retrieval
 from serving import file_search, openai
 from serving.accounting.cost import Prices, cost_object
 from serving.accounting.meter import Meter
-from serving.accounting.record import Outcome, Sink, Tokens
+from serving.accounting.record import Outcome, Sink
 from serving.auth import Caller
 from serving.engine.protocol import Engine, EngineResponse
 from serving.errors import BadRequest, from_engine
@@ -29,7 +29,7 @@ from serving.outcome import follow, read, read_answer, recorded
 from serving.relay import Relay, tokens_of
 from serving.reply import Reply
 from serving.rollout.quality import Quality
-from serving.rollout.traffic import Traffic
+from serving.routing import Routing, described
 from serving.stores.search import as_files
 from serving.stores.service import Stores
 from serving.trace import Trace
@@ -41,7 +41,7 @@ COST_HEADER = "x-breakeven-cost-usd"
 class Runtime:
     """What every request needs; made once at start."""
 
-    traffic: Traffic
+    routing: Routing
     quality: Quality
     engine: Engine
     knowledge: Knowledge
@@ -67,10 +67,11 @@ class Completions:
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
         with recorded(trace):
-            request = openai.parse_completion(body, endpoint, self._runtime.limits)
+            request = openai.parse_completion(body, endpoint, self._runtime.limits.of(trace.caller.role))
             tool, fields = file_search.take(request.fields, self._runtime.limits)
             request = replace(request, fields=fields)
-            async with self._runtime.traffic.admit(trace, request.model, fields.get("user")) as served:
+            question = prompt.query_of(fields["messages"]) if endpoint == "chat" else None
+            async with self._runtime.routing.admit(trace, request.model, fields.get("user"), question) as served:
                 self._check(trace, served, request)
                 retrieval = await self._retrieve(trace, served, request, tool)
                 if retrieval is not None and not retrieval.passages:
@@ -211,9 +212,11 @@ class Completions:
             "adapter": trace.adapter,
             "alias": trace.alias,
             "simulated": simulated,
-            "tokens": _counts(trace.tokens),
+            "tokens": trace.tokens.counts(),
             "cost": cost_object(trace.share, trace.tokens, self._runtime.prices, simulated=simulated),
         }
+        if trace.routing is not None:
+            extension["routing"] = described(trace.routing, self._runtime.prices, simulated=simulated)
         if retrieval is not None:
             extension["retrieval"] = {
                 "knowledge": trace.knowledge,
@@ -228,12 +231,3 @@ class Completions:
             if cited is not None:
                 extension["retrieval"]["citations"] = {"matched": cited.matched, "unmatched": cited.unmatched}
         return extension
-
-
-def _counts(tokens: Tokens) -> dict[str, int]:
-    return {
-        "prompt": tokens.prompt,
-        "cached": tokens.cached,
-        "retrieved_estimate": tokens.retrieved,
-        "completion": tokens.completion,
-    }

@@ -6,7 +6,7 @@ from typing import Any
 
 from retrieval.filters import MAX_CONDITIONS, MAX_DEPTH
 from serving.errors import BadRequest, NotOffered
-from serving.openai import Limits
+from serving.limits import Limits
 
 MAX_STORES = 10
 MAX_RESULTS = 50  # OpenAI's own bound

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -40,12 +40,13 @@ from serving.engine.simulated import SIMULATED_MODEL, SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.engine.weights import EMBEDDED_MODEL
 from serving.knowledge import Knowledge, Measures, Threads
+from serving.limits import Limits
 from serving.models import Catalogue, base_name, build_catalogue
-from serving.openai import Limits
 from serving.responses import Responses
 from serving.rollout.opening import first_loras, install_configured, open_desk, open_quality
 from serving.rollout.operations import Rollout
 from serving.rollout.quality import Quality
+from serving.routing import Routing
 from serving.sections import Settings
 from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
@@ -119,12 +120,10 @@ async def open_gateway(
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
         sinks = (metrics, ledger, LogSink(prices), recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
-        checkpoint = partial(find_checkpoint, chosen_base(settings, device), settings.home, progress)
-        host = Host(engine.base_model, device, train_command(checkpoint), rollout.install)
-        tuning = await stack.enter_async_context(
-            open_tuning(stores.database, stores.uploads, settings, host, time.time)
+        tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, progress))
+        runtime = Runtime(
+            Routing(rollout.traffic, engine), quality, engine, knowledge, stores, meter, prices, sinks, limits
         )
-        runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
@@ -200,9 +199,18 @@ def chosen_base(settings: Settings, device: Device) -> str:
     return settings.engine.model or (SIMULATED_MODEL if simulated else device.default_model)
 
 
+def _tuning(
+    settings: Settings, device: Device, rollout: Rollout, stores: Stores, progress: Progress
+) -> AbstractAsyncContextManager[Tuning]:
+    checkpoint = partial(find_checkpoint, chosen_base(settings, device), settings.home, progress)
+    host = Host(rollout.engine.base_model, device, train_command(checkpoint), rollout.install)
+    return open_tuning(stores.database, stores.uploads, settings, host, time.time)
+
+
 def _limits(settings: Settings) -> Limits:
     server = settings.server
-    return Limits(server.max_n, server.max_logprobs, server.max_schema_bytes, settings.retrieval.max_top_k)
+    top_k = settings.retrieval.max_top_k
+    return Limits(server.max_n, server.max_logprobs, server.max_schema_bytes, top_k, server.max_scored_bytes)
 
 
 def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[Store, Embedder]:

@@ -86,12 +86,14 @@ class Catalogue:
     def describe(self, name: str) -> dict[str, object]:
         """OpenAI's model object, with what the name binds in `breakeven`. Raises UnknownModel."""
         model = self.resolve(name)
-        binds = {
+        binds: dict[str, object] = {
             "engine_model": model.engine_model,
             "adapter": model.adapter.engine_name if model.adapter else None,
             "canary": model.canary.engine_name if model.canary else None,
             "knowledge": model.settings.knowledge,
         }
+        if (router := model.settings.router) is not None:
+            binds["router"] = router.model_dump()
         return {"id": name, "object": "model", "created": self.created, "owned_by": "breakeven", "breakeven": binds}
 
 
@@ -151,9 +153,28 @@ def build_catalogue(
             left_out += [f"{name} has no canary: {note}" for note in notes]
         except _Unserved as why:
             left_out.append(f"{name} is left out: {why}")
-    if not any(model.adapter is None and model.settings.knowledge is None for model in models.values()):
+    for name in [name for name, model in models.items() if model.settings.router is not None]:
+        if needs := _misrouted(models, models[name].settings):
+            left_out.append(f"{name} is left out: {needs}")
+            del models[name]
+    if not any(_is_plain(model) for model in models.values()):
         models[base] = plain
     return Catalogue(models, left_out, created, plain)
+
+
+def _is_plain(model: Served) -> bool:
+    bound = (model.adapter, model.settings.knowledge, model.settings.router)
+    return all(part is None for part in bound)
+
+
+def _misrouted(models: Mapping[str, Served], entry: ServedModel) -> str | None:
+    """Why a router cannot work: it needs served models that answer themselves."""
+    if entry.router is None:
+        return None
+    needed = {entry.router.model, entry.router.fallback, *entry.router.labels.values()}
+    routers = {name for name, model in models.items() if model.settings.router is not None}
+    wrong = sorted(name for name in needed if name not in models or name in routers)
+    return f"its router needs {', '.join(wrong)}, which is no served model that answers" if wrong else None
 
 
 class _Unserved(Exception):

@@ -13,26 +13,12 @@ from typing import Any, Literal
 
 import orjson
 
-from serving.errors import BadRequest, ContextTooLong, NotOffered
+from serving.errors import BadRequest, NotOffered
+from serving.limits import Limits, check_costly
 
 Endpoint = Literal["chat", "completions"]
 ENGINE_PATH: Mapping[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
-# Fields of vLLM's that let one request hurt all, reach files or hosts, or move ahead of others. Field -> why.
-REFUSED: Mapping[str, str] = {
-    "prompt_logprobs": "it holds the whole prompt's logits in memory",
-    "prompt_embeds": "embeddings are not accepted in place of text",
-    "chat_template": "templates run code in the engine; the base model's own is used",
-    "media_io_kwargs": "this is a text model",
-    "mm_processor_kwargs": "this is a text model",
-    "logits_processors": "they name code to load in the engine",
-    "kv_transfer_params": "it is for the engine's own replicas",
-    "ec_transfer_params": "it is for the engine's own replicas",
-    "vllm_xargs": "it is for the engine's own plugins",
-    "priority": "the gateway decides the order",
-    "request_id": "the gateway numbers requests itself",
-    "use_beam_search": "beam search multiplies the work of one request",
-}
 # Fields of OpenAI's that would be ignored although they change the answer. Field -> why.
 NOT_OFFERED: Mapping[str, str] = {
     **dict.fromkeys(("audio", "modalities"), "the served models take and give text only"),
@@ -41,20 +27,9 @@ NOT_OFFERED: Mapping[str, str] = {
     "functions": "it is the old name: send `tools`",
 }
 _TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "thinking"})
-_SCHEMA_FIELDS = ("structured_outputs", "response_format", "guided_json", "guided_regex", "guided_grammar")
 # What a name may be anywhere (sections.Name); also keeps what a client types out of logs and the ledger.
 _KNOWLEDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _EXTENSION_FIELDS = ("knowledge", "top_k", "min_score", "filter")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request may ask for."""
-
-    max_n: int
-    max_logprobs: int
-    max_schema_bytes: int
-    max_top_k: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,52 +130,6 @@ def check_offered(fields: Mapping[str, Any], missing: Mapping[str, str]) -> None
             raise NotOffered(f"`{name}` is not offered: {why}", param=name)
 
 
-def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
-    """Refuse fields that can hurt other requests, and values over the limits. Raises BadRequest."""
-    for name, why in REFUSED.items():
-        if fields.get(name) not in (None, False):
-            raise BadRequest(f"`{name}` is not accepted: {why}", param=name, code="unsupported_parameter")
-    for name in ("n", "best_of"):
-        _bounded(fields, name, 1, limits.max_n)
-    for name in ("top_logprobs", "logprobs"):
-        if not isinstance(fields.get(name), bool):
-            _bounded(fields, name, 0, limits.max_logprobs)
-    for name in _SCHEMA_FIELDS:
-        _check_schema(fields, name, limits)
-    if fields.get("tool_choice") not in (None, "auto", "none"):
-        _check_schema(fields, "tools", limits)  # a forced tool is a grammar too
-    if fields.get("echo") and fields.get("logprobs"):
-        raise BadRequest("`echo` with `logprobs` is not accepted: " + REFUSED["prompt_logprobs"], param="echo")
-    prompt = fields.get("prompt")
-    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) and len(prompt) > limits.max_n:
-        raise BadRequest(f"`prompt` may hold at most {limits.max_n} prompts", param="prompt")
-
-
-def _check_schema(fields: Mapping[str, Any], name: str, limits: Limits) -> None:
-    value = fields.get(name)
-    if value is None:
-        return
-    if name in ("structured_outputs", "response_format") and not isinstance(value, dict):
-        raise BadRequest(f"`{name}` must be an object", param=name)
-    if len(encode({name: value})) > limits.max_schema_bytes:
-        raise BadRequest(f"`{name}` is larger than {limits.max_schema_bytes} bytes", param=name)
-
-
-def _bounded(fields: Mapping[str, Any], name: str, low: int, high: int) -> None:
-    value = fields.get(name)
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise BadRequest(f"`{name}` must be a whole number from {low} to {high}", param=name)
-
-
-def _flag(fields: Mapping[str, Any], name: str) -> bool:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise BadRequest(f"`{name}` must be true or false", param=name)
-    return bool(value)
-
-
 def parse_extension(value: Any, limits: Limits) -> Extension:
     """The `breakeven` object of a request. Raises BadRequest naming the field."""
     if value is None:
@@ -241,16 +170,11 @@ def text_length(messages: Sequence[Mapping[str, Any]]) -> int:
     return sum(len(part.get("text") or "") for each in parts for part in each)
 
 
-def completion_id(endpoint: Endpoint) -> str:
-    """A fresh id in OpenAI's form, for answers that the engine did not write."""
-    return f"{'chatcmpl' if endpoint == 'chat' else 'cmpl'}-{uuid.uuid4().hex}"
-
-
 def chat_completion(model: str, text: str, n: int) -> dict[str, Any]:
     """A whole chat completion of `n` equal choices that cost no tokens."""
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
     return {
-        "id": completion_id("chat"),
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
@@ -293,8 +217,3 @@ def embeddings_input(fields: Mapping[str, Any], model: str, dimensions: int) -> 
     if fields.get("encoding_format") not in (None, "float", "base64"):
         raise BadRequest("`encoding_format` must be float or base64", param="encoding_format")
     return texts
-
-
-def too_long(tokens: int, limit: int) -> ContextTooLong:
-    """The error for an embeddings input over the embedder's limit: it is never cut silently."""
-    return ContextTooLong(f"an input has {tokens} tokens, the embedder takes {limit}; split it", param="input")

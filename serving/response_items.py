@@ -17,7 +17,7 @@ from retrieval.search import Passage
 from serving import file_search, openai
 from serving.errors import BadRequest, NotOffered
 from serving.file_search import FileSearch
-from serving.openai import Limits
+from serving.limits import Limits
 from serving.stores.sources import file_of
 
 Item = dict[str, Any]

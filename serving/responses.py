@@ -46,9 +46,11 @@ class Responses:
     async def answer(self, trace: Trace, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
         with recorded(trace):
-            request = response_items.parse(body, self._runtime.limits)
+            request = response_items.parse(body, self._runtime.limits.of(trace.caller.role))
             trace.stream = request.stream
-            async with self._runtime.traffic.admit(trace, request.model, request.fields.get("user")) as served:
+            async with self._runtime.routing.admit(
+                trace, request.model, request.fields.get("user"), request.question
+            ) as served:
                 trace.knowledge = request.extension.knowledge or served.settings.knowledge
                 found = await self._find(trace, served, request)
                 if found.retrieval is not None and not found.passages:

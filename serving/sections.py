@@ -7,9 +7,9 @@ import re
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
 
@@ -31,6 +31,12 @@ class Server(Section):
     max_logprobs: int = Field(20, ge=0, description="Largest `logprobs`/`top_logprobs` a client may ask for.")
     max_schema_bytes: int = Field(
         65_536, ge=256, description="Largest JSON schema, regex or grammar a client may send, in bytes."
+    )
+    max_scored_bytes: int = Field(
+        8192,
+        ge=0,
+        description="Largest text in bytes that an operator may have scored by `prompt_logprobs`, as `breakeven eval "
+        "adapter` does for perplexity; 0 refuses it to everyone.",
     )
     shutdown_s: float = Field(20, ge=0, description="Seconds that running requests get to finish at shutdown.")
 
@@ -207,8 +213,17 @@ class Canary(Section):
         return pattern
 
 
+class Router(Section):
+    """Picks the served model that answers by the intent of the last user message."""
+
+    model: Name = Field(description="Served model that classifies, usually one with an adapter trained on the labels.")
+    labels: dict[str, Name] = Field(min_length=1, description="Label -> served model that answers such messages.")
+    min_confidence: float = Field(0.5, ge=0, le=1, description="Probability of a label below which `fallback` answers.")
+    fallback: Name = Field(description="Served model that answers when the classifier is unsure or fails.")
+
+
 class ServedModel(Section):
-    """A name that clients send: base model, optional adapter, optional knowledge base."""
+    """A name that clients send: base model, optional adapter, optional knowledge base; or a router to others."""
 
     base: str | None = Field(None, description="Base model this entry belongs to; default: whichever is served.")
     adapter: str | None = Field(
@@ -229,6 +244,13 @@ class ServedModel(Section):
     )
     gate: Gate = Gate.model_validate({})
     canary: Canary = Canary.model_validate({})
+    router: Router | None = Field(None, description="Instead of an adapter and a knowledge base of its own.")
+
+    @model_validator(mode="after")
+    def _routes_or_answers(self) -> Self:
+        if self.router is not None and (own := self.model_fields_set - {"router", "base"}):
+            raise ValueError(f"a served model with a router answers nothing itself: leave out {', '.join(sorted(own))}")
+        return self
 
 
 class KnowledgeSource(Section):

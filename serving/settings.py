@@ -9,7 +9,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -152,10 +152,13 @@ def _describe(section: type[Section], prefix: str) -> Iterable[tuple[str, str, s
     for name, field in section.model_fields.items():
         inner = next((arg for arg in get_args(field.annotation) if _is_section(arg)), field.annotation)
         if isinstance(inner, type) and issubclass(inner, Section):
-            yield from _describe(inner, f"{prefix}{name}." if inner is field.annotation else f"{prefix}{name}.*.")
+            yield from _describe(
+                inner, f"{prefix}{name}.*." if get_origin(field.annotation) is dict else f"{prefix}{name}."
+            )
         else:
-            default = field.get_default(call_default_factory=True)
-            yield f"{prefix}{name}", "" if default is None else str(default), field.description or ""
+            default = None if field.is_required() else field.get_default(call_default_factory=True)
+            required = "Required. " if field.is_required() else ""
+            yield f"{prefix}{name}", "" if default is None else str(default), required + (field.description or "")
 
 
 def _is_section(annotation: Any) -> bool:

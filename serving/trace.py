@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from retrieval.pipeline import Retrieval
 from serving.accounting.meter import Meter
-from serving.accounting.record import Outcome, RequestRecord, Share, Sink, Times, Tokens
+from serving.accounting.record import Outcome, RequestRecord, Routed, Share, Sink, Times, Tokens
 from serving.auth import Caller
 
 # What a record says where the request never got as far as a served model.
@@ -29,6 +29,7 @@ class Trace:
     engine_model: str = UNRESOLVED
     adapter: str | None = None
     alias: str | None = None
+    routing: Routed | None = None
     keep_text: bool = False  # somebody wants to judge the answer
     cut: bool = False  # the answer reached its limit of tokens
     knowledge: str | None = None
@@ -72,12 +73,15 @@ class Trace:
             self._first = self._last
 
     def leave_engine(self, tokens: Tokens, *, completed: bool = True) -> None:
-        """The engine is done with it; `tokens` is what it reported. Safe to call again."""
+        """The engine is done with it; `tokens` is what it reported. Safe to call again.
+
+        A routed request is in the engine twice, and both times count.
+        """
         if self._ticket is None:
             return
-        self.share = self.meter.end(self._ticket, completed=completed)
+        self.share += self.meter.end(self._ticket, completed=completed)
         self._ticket = None
-        self.tokens = replace(tokens, retrieved=round(tokens.prompt * self.retrieved_share))
+        self.tokens += replace(tokens, retrieved=round(tokens.prompt * self.retrieved_share))
 
     def end(self, outcome: Outcome, status: int, error_code: str | None = None, tokens: Tokens | None = None) -> None:
         """Emit the record; a second call does nothing."""
@@ -108,6 +112,7 @@ class Trace:
             simulated=self.simulated,
             cited=self.cited,
             unmatched_citations=self.unmatched_citations,
+            routing=self.routing,
         )
         for sink in self.sinks:
             sink.record(record)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from serving.accounting.cost import Prices, money, request_cost
 from serving.accounting.meter import Bill
-from serving.accounting.record import RequestRecord
+from serving.accounting.record import RequestRecord, Routed
 
 logger = logging.getLogger("breakeven.ledger")
 
@@ -34,6 +34,11 @@ CREATE TABLE IF NOT EXISTS requests (
     retrieved_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, tokens_estimated INTEGER NOT NULL,
     ttft_s REAL, duration_s REAL NOT NULL, embed_s REAL, search_s REAL, busy_s REAL NOT NULL, idle_s REAL NOT NULL,
     usage_usd TEXT NOT NULL, allocation_usd TEXT NOT NULL, simulated INTEGER NOT NULL, rerank_s REAL
+);
+CREATE TABLE IF NOT EXISTS routes (
+    request_id TEXT NOT NULL, router TEXT NOT NULL, label TEXT, confidence REAL, model TEXT NOT NULL,
+    reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, busy_s REAL NOT NULL,
+    idle_s REAL NOT NULL, usage_usd TEXT NOT NULL, allocation_usd TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS requests_started_at ON requests (started_at);
 CREATE INDEX IF NOT EXISTS requests_request_id ON requests (request_id);
@@ -81,6 +86,8 @@ class LedgerSink:
             try:
                 with database:
                     database.executemany(f"INSERT INTO requests VALUES ({','.join('?' * 31)})", map(self._row, batch))
+                    routes = [self._route(record.id, record.routing) for record in batch if record.routing]
+                    database.executemany(f"INSERT INTO routes VALUES ({','.join('?' * 12)})", routes)
                     database.execute(
                         f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 12)})", self._run(started_at)
                     )
@@ -106,6 +113,13 @@ class LedgerSink:
         price = (gpu.id, str(gpu.usd_per_hour), gpu.source, gpu.as_of, int(self._simulated))
         seconds = (bill.billed_s, bill.busy_s, bill.idle_s, bill.unallocated_idle_s)
         return (self._run_id, started_at, time.time(), *price, *seconds)
+
+    def _route(self, request_id: str, routed: Routed) -> tuple[object, ...]:
+        """What a classification took; the request's own row includes it."""
+        cost = request_cost(routed.share, self._prices.gpu)
+        chosen = (routed.router, routed.label, routed.confidence, routed.model, routed.reason)
+        took = (routed.tokens.prompt, routed.tokens.completion, routed.share.busy_s, routed.share.idle_s)
+        return (request_id, *chosen, *took, money(cost.usage_usd), money(cost.allocation_usd))
 
     def _row(self, record: RequestRecord) -> tuple[object, ...]:
         tokens, times, share = record.tokens, record.times, record.share

@@ -15,6 +15,7 @@ from serving.accounting.cost import GpuPrice, Prices, hosted_usd, request_cost, 
 from serving.accounting.meter import Bill
 from serving.accounting.record import Outcome, RequestRecord
 from serving.accounting.refusal_metrics import RefusalMetrics
+from serving.accounting.routing_metrics import RoutingMetrics
 from serving.accounting.version_metrics import VersionMetrics
 
 # A timestamp series beside every counter doubles the scrape and nobody queries it.
@@ -102,6 +103,7 @@ class MetricsSink:
         info.labels(gpu.id, gpu.source, gpu.as_of, gpu.basis).set(float(gpu.usd_per_hour))
         self._refusal = RefusalMetrics(new, prices.gpu, models)
         self.versions = VersionMetrics(new, prices.gpu)
+        self._routing = RoutingMetrics(new, prices.gpu)
         for model in models:
             self._prepare(model)
 
@@ -127,6 +129,7 @@ class MetricsSink:
             self._hosted.labels(model, price.id).inc(float(hosted_usd(tokens, price)))
         self._refusal.record(record)
         self.versions.record(record)
+        self._routing.record(record)
         self._total.labels(model).observe(times.ended - times.received)
         if times.first_token is not None:
             self._ttft.labels(model).observe(times.first_token - times.received)

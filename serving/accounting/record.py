@@ -5,6 +5,8 @@ from typing import Literal, Protocol
 
 # Every request ends in exactly one of these.
 Outcome = Literal["complete", "abstained", "error", "cancelled"]
+# Why a router chose: a confident label, or the fallback because it was unsure or could not classify.
+RouteReason = Literal["label", "unsure", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,25 @@ class Tokens:
     completion: int = 0
     estimated: bool = False
 
+    def counts(self) -> dict[str, int]:
+        """As responses state them."""
+        return {
+            "prompt": self.prompt,
+            "cached": self.cached,
+            "retrieved_estimate": self.retrieved,
+            "completion": self.completion,
+        }
+
+    def __add__(self, other: "Tokens") -> "Tokens":
+        """Of two requests to the engine together."""
+        return Tokens(
+            self.prompt + other.prompt,
+            self.cached + other.cached,
+            self.retrieved + other.retrieved,
+            self.completion + other.completion,
+            self.estimated or other.estimated,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -28,6 +49,10 @@ class Share:
 
     busy_s: float = 0.0
     idle_s: float = 0.0
+
+    def __add__(self, other: "Share") -> "Share":
+        """Of two requests to the engine together."""
+        return Share(self.busy_s + other.busy_s, self.idle_s + other.idle_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +67,22 @@ class Times:
     embed_s: float | None = None
     search_s: float | None = None
     rerank_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """How the served model `router` passed a request on to `model`: by its label's confidence, or to the fallback.
+
+    `tokens` and `share` are what the classification took; the record's own include them.
+    """
+
+    router: str
+    label: str | None
+    confidence: float | None
+    model: str
+    reason: RouteReason
+    tokens: Tokens
+    share: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +111,7 @@ class RequestRecord:
     # Numbers in the answer's text: of passages supplied, and of none.
     cited: int = 0
     unmatched_citations: int = 0
+    routing: Routed | None = None
 
 
 class Sink(Protocol):

@@ -17,6 +17,7 @@ import orjson
 from serving.engine import simulated_responses
 from serving.engine.loras import Loras
 from serving.engine.protocol import AdapterRefused, EngineResponse, LoraModule, Progress
+from serving.engine.simulated_choice import choose, logprobs
 from serving.engine.simulated_loras import SimulatedLoras
 from serving.errors import EngineUnavailable, UpstreamFailed
 from serving.sections import Engine as EngineSettings
@@ -149,6 +150,8 @@ class SimulatedEngine:
         return min(self._settings.simulated_tokens, asked) if asked else self._settings.simulated_tokens
 
     def _answer(self, request: Mapping[str, Any], words: list[str]) -> list[str]:
+        if (chosen := choose(request)) is not None:
+            return [chosen[0]]
         source = words or ["nothing"]
         return [f"{source[index % len(source)]} " for index in range(self._tokens(request))]
 
@@ -163,7 +166,8 @@ class SimulatedEngine:
         text = "".join(tokens)
         n = request.get("n") or 1
         said: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        ended = {"logprobs": None, "finish_reason": self._finish(tokens)}
+        chosen = choose(request) if request.get("logprobs") else None
+        ended = {"logprobs": None if chosen is None else logprobs(*chosen), "finish_reason": self._finish(tokens)}
         choices = [{"index": index, **said, **ended} for index in range(n)]
         kind = "chat.completion" if chat else "text_completion"
         return {**self._head(request, kind), "choices": choices, "usage": _usage(len(words), len(tokens) * n)}

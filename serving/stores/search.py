@@ -12,7 +12,7 @@ from serving.auth import Caller
 from serving.errors import BadRequest, NotFound, NotOffered
 from serving.file_search import FileSearch
 from serving.knowledge import Knowledge
-from serving.openai import Limits
+from serving.limits import Limits
 from serving.stores import fields as check
 from serving.stores.attachments import Attachments
 from serving.stores.bases import Base, Bases

@@ -1,6 +1,7 @@
 """What every engine must do, run over the simulator and over a real vLLM: a fake that differs proves nothing."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,20 @@ async def test_a_text_completion(engine: Engine) -> None:
     answer = orjson.loads(body)
     assert answer["object"] == "text_completion"
     assert answer["choices"][0]["text"]
+
+
+async def test_a_constrained_choice_comes_with_its_probability(engine: Engine) -> None:
+    choices = ["a number", "a colour", "something else entirely"]
+    constraint = {"structured_outputs": {"choice": choices}, "logprobs": True, "max_tokens": 40}
+    _, body = await post(engine, **{**ASK, **constraint})
+    answer = orjson.loads(body)
+    (choice,) = answer["choices"]
+    assert choice["message"]["content"] in choices
+    assert choice["finish_reason"] == "stop"
+    # Among the tokens that the constraint leaves, so that a choice has a share of 1 that one can compare.
+    likely = [token["logprob"] for token in choice["logprobs"]["content"]]
+    assert 0.1 < math.exp(sum(likely)) <= 1
+    assert answer["usage"]["completion_tokens"] >= len(likely)
 
 
 async def test_equal_requests_get_equal_answers(engine: Engine) -> None:

@@ -20,7 +20,7 @@ from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BadRequest, NotFound
 from serving.knowledge import Knowledge, Measures, Threads
-from serving.openai import Limits
+from serving.limits import Limits
 from serving.sections import Retrieval
 from serving.stores.bases import DAY_S
 from serving.stores.files import Upload

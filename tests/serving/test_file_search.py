@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from serving import file_search
 from serving.errors import BadRequest
-from serving.openai import Limits
+from serving.limits import Limits
 from tests.serving.tenants import QUESTION, Tenants, filled, tenants
 
 LIMITS = Limits(8, 20, 65_536, 50)

@@ -1,5 +1,6 @@
 """Requests: what is refused, what is capped, and that all the rest is left alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -7,7 +8,8 @@ import pytest
 
 from serving import openai
 from serving.errors import BadRequest
-from serving.openai import REFUSED, Limits, parse_completion
+from serving.limits import REFUSED, Limits
+from serving.openai import parse_completion
 
 LIMITS = Limits(max_n=4, max_logprobs=5, max_schema_bytes=300, max_top_k=10)
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -44,6 +46,41 @@ def test_dangerous_fields_are_refused_with_a_reason(name: str) -> None:
     with pytest.raises(BadRequest, match=name) as caught:
         parse(**{name: 1})
     assert REFUSED[name] in caught.value.message
+
+
+def test_a_dangerous_zero_is_no_way_around() -> None:
+    with pytest.raises(BadRequest, match="priority"):
+        parse(priority=0)
+
+
+SCORER = replace(LIMITS, max_scored_bytes=20)
+
+
+def score(role: str, **fields: Any) -> openai.CompletionRequest:
+    body = orjson.dumps({"model": "m", "prompt": "twenty bytes at most", **fields})
+    return parse_completion(body, "completions", SCORER.of(role))
+
+
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_operators_may_have_a_short_text_scored(wanted: int) -> None:
+    assert score("operator", prompt_logprobs=wanted).fields["prompt_logprobs"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("role", "fields"),
+    [
+        ("user", {"prompt_logprobs": 0}),
+        ("user", {"prompt_logprobs": 1}),
+        ("operator", {"prompt_logprobs": 2}),
+        ("operator", {"prompt_logprobs": True}),
+        ("operator", {"prompt_logprobs": -1}),
+        ("operator", {"prompt_logprobs": 0, "prompt": "twenty-one bytes are."}),
+        ("operator", {"prompt_logprobs": 0, "prompt": ["a", "b"]}),
+    ],
+)
+def test_nobody_else_and_nothing_longer_is_scored(role: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest, match="prompt_logprobs"):
+        score(role, **fields)
 
 
 @pytest.mark.parametrize(

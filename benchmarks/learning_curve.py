@@ -1,0 +1,157 @@
+"""How many examples does a classifier need? `python -m benchmarks.learning_curve FOLDER --out curve.json`
+
+For each size: make the subset, train on it, serve the adapter, ask it the whole test set over the endpoint, add a point
+to the results. Every step is a command that users have. Run it again after it was broken off: points that are there
+are skipped, trainings and evaluations go on where they were. Small subsets are repeated until they add up to as many
+examples as a model needs to see at all.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmarks.adapter_eval.questions import TaskError
+from benchmarks.banking77 import Row, read_rows, subset, write_chat, write_task
+from benchmarks.errors import BenchmarkError
+from benchmarks.origin import Origin
+from serving.settings import child_environment
+
+SIZES = [100, 500, 1000, 2500, 10_000]
+_SEEN_AT_LEAST = 3000
+_HELDOUT = 10
+_START_S = 600.0
+console = Console(stderr=True, highlight=False)
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Folder with train.csv and test.csv.")],
+    out: Annotated[Path, typer.Option(help="JSON file of results; points in it are kept.")],
+    size: Annotated[list[int], typer.Option(help="Training examples.")] = SIZES,
+    test: Annotated[int | None, typer.Option(help="Test questions at most, spread over the labels.")] = None,
+    work: Annotated[Path, typer.Option(help="Folder for data, adapters and state.")] = Path(
+        ".breakeven/learning-curve"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the subsets.")] = 7,
+) -> None:
+    """Measure accuracy by the number of training examples."""
+    train, questions = read_rows(folder / "train.csv"), read_rows(folder / "test.csv")
+    questions = questions if test is None else subset(questions, test, seed)
+    command = f"python -m benchmarks.learning_curve {folder.name} --seed {seed}" + (f" --test {test}" if test else "")
+    results = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"points": []}
+    for wanted in size:
+        chosen = subset(train, wanted, seed)
+        if any(point["examples"] == len(chosen) for point in results["points"]):
+            console.print(f"{len(chosen)} examples: there already")
+            continue
+        point = measure(chosen, questions, train, work / str(len(chosen)), work)
+        results["points"].append({**point, "origin": asdict(Origin.here(f"{command} --size {wanted}"))})
+        results["points"].sort(key=lambda each: each["examples"])
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for point in results["points"]:
+        figures = "; ".join(f"{name} {f['value']:.4f} ({f['low']:.4f} to {f['high']:.4f})" for name, f in _main(point))
+        console.print(f"{point['examples']} examples, {point['epochs']} epochs: {figures}")
+
+
+def measure(chosen: list[Row], questions: list[Row], train: list[Row], place: Path, home: Path) -> dict[str, Any]:
+    """One point of the curve, from the subset to the figures."""
+    labels = {row.label for row in train}
+    place.mkdir(parents=True, exist_ok=True)
+    write_chat(chosen, place / "train.jsonl")
+    write_chat(questions[:_HELDOUT], place / "heldout.jsonl", labelled=False)
+    write_chat(questions, place / "test.jsonl")
+    write_task(list(labels), place / "task.toml", "banking77", "test.jsonl")
+    recipe = _recipe(len(chosen))
+    (place / "recipe.toml").write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in recipe.items()), encoding="utf-8")
+
+    adapter, seconds = place / "adapter", place / "seconds.json"
+    if not adapter.is_dir():
+        console.print(f"{len(chosen)} examples: training {recipe['epochs']} epochs")
+        began = time.monotonic()
+        _run(home, "train", str(place), "--out", str(adapter))
+        seconds.write_text(json.dumps(round(time.monotonic() - began, 1)), encoding="utf-8")
+    manifest = json.loads((adapter / "manifest.json").read_text(encoding="utf-8"))
+    version = f"{manifest['name']}@{manifest['version']}"
+
+    console.print(f"{len(chosen)} examples: asking {len(questions)} questions of {version}")
+    with _served(home, place, version) as url:
+        task, scores = str(place / "task.toml"), place / "scores.json"
+        _run(
+            home, "eval", "adapter", version, "--task", task, "--url", url, "--concurrency", "16", "--out", str(scores)
+        )
+    (result,) = json.loads(scores.read_text(encoding="utf-8"))
+    return {
+        "examples": len(chosen),
+        "labels": len({row.label for row in chosen}),
+        "epochs": recipe["epochs"],
+        "train_seconds": json.loads(seconds.read_text(encoding="utf-8")) if seconds.is_file() else None,
+        "adapter": version,
+        "questions": result["questions"],
+        "simulated": result["simulated"],
+        "figures": result["figures"],
+    }
+
+
+def _recipe(examples: int) -> dict[str, Any]:
+    stated = tomllib.loads(files("benchmarks").joinpath("banking77.toml").read_text(encoding="utf-8"))
+    return {**stated, "epochs": max(stated["epochs"], math.ceil(_SEEN_AT_LEAST / examples))}
+
+
+def _run(home: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "breakeven", *arguments]
+    done = subprocess.run(command, env=_environment(home), check=False)
+    if done.returncode != 0:
+        raise TaskError(f"`breakeven {arguments[0]}` failed; run the same command again to continue")
+
+
+@contextmanager
+def _served(home: Path, place: Path, version: str) -> Iterator[str]:
+    """The gateway's URL, with the adapter as a served model, while it runs."""
+    config, log = place / "serve.yaml", place / "serve.log"
+    config.write_text(f"models:\n  banking77: {{adapter: {version}}}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "breakeven", "serve", "--config", str(config), "--port", "0"]
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=_environment(home))
+    try:
+        yield _ready(process, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _ready(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        for line in log.read_text(encoding="utf-8").splitlines():
+            if line.startswith("ready: "):
+                return line.removeprefix("ready: ").strip()
+        time.sleep(0.5)
+    raise TaskError(f"the gateway did not start: {log} says why")
+
+
+def _environment(home: Path) -> Mapping[str, str]:
+    return child_environment({"BREAKEVEN_HOME": str(home.resolve())})
+
+
+def _main(point: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return ((figure["name"], figure) for figure in point["figures"] if figure["name"].startswith("banking77."))
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except BenchmarkError as error:
+        console.print(f"error: {error}", markup=False)
+        sys.exit(1)

@@ -1,0 +1,102 @@
+"""What one request may ask for, so that it cannot hurt the others: fields that are refused, and fields with a most."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from serving.errors import BadRequest
+
+# Fields of vLLM's that let one request hurt all, reach files or hosts, or move ahead of others. Field -> why.
+REFUSED: Mapping[str, str] = {
+    "prompt_embeds": "embeddings are not accepted in place of text",
+    "chat_template": "templates run code in the engine; the base model's own is used",
+    "media_io_kwargs": "this is a text model",
+    "mm_processor_kwargs": "this is a text model",
+    "logits_processors": "they name code to load in the engine",
+    "kv_transfer_params": "it is for the engine's own replicas",
+    "ec_transfer_params": "it is for the engine's own replicas",
+    "vllm_xargs": "it is for the engine's own plugins",
+    "priority": "the gateway decides the order",
+    "request_id": "the gateway numbers requests itself",
+    "use_beam_search": "beam search multiplies the work of one request",
+}
+_SCORING = "it holds the whole prompt's logits in memory"
+_SCHEMA_FIELDS = ("structured_outputs", "response_format", "guided_json", "guided_regex", "guided_grammar")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may ask for."""
+
+    max_n: int
+    max_logprobs: int
+    max_schema_bytes: int
+    max_top_k: int
+    # Of a text that may be scored by `prompt_logprobs`; operators only, see `of`.
+    max_scored_bytes: int = 0
+
+    def of(self, role: str) -> "Limits":
+        """What a caller of this role may ask for."""
+        return self if role == "operator" else replace(self, max_scored_bytes=0)
+
+
+def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
+    """Refuse fields that can hurt other requests, and values over the limits. Raises BadRequest."""
+    for name, why in REFUSED.items():
+        if (value := fields.get(name)) is not None and value is not False:
+            raise BadRequest(f"`{name}` is not accepted: {why}", param=name, code="unsupported_parameter")
+    _check_scoring(fields, limits)
+    for name in ("n", "best_of"):
+        _bounded(fields, name, 1, limits.max_n)
+    for name in ("top_logprobs", "logprobs"):
+        if not isinstance(fields.get(name), bool):
+            _bounded(fields, name, 0, limits.max_logprobs)
+    for name in _SCHEMA_FIELDS:
+        _check_schema(fields, name, limits)
+    if fields.get("tool_choice") not in (None, "auto", "none"):
+        _check_schema(fields, "tools", limits)  # a forced tool is a grammar too
+    if fields.get("echo") and fields.get("logprobs"):
+        raise BadRequest("`echo` with `logprobs` is not accepted: " + _SCORING, param="echo")
+    prompt = fields.get("prompt")
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) and len(prompt) > limits.max_n:
+        raise BadRequest(f"`prompt` may hold at most {limits.max_n} prompts", param="prompt")
+
+
+def _check_scoring(fields: Mapping[str, Any], limits: Limits) -> None:
+    if (asked := fields.get("prompt_logprobs")) is None or asked is False:
+        return
+    # Of one short text, and of the tokens that it has: how perplexity is measured.
+    _bounded(fields, "prompt_logprobs", 0, 1)
+    text = fields.get("prompt")
+    if not isinstance(text, str) or len(text.encode("utf-8", "replace")) > limits.max_scored_bytes:
+        raise BadRequest(
+            f"`prompt_logprobs` is not accepted: {_SCORING}; operators may have one `prompt` of at most "
+            "server.max_scored_bytes scored by POST /v1/completions",
+            param="prompt_logprobs",
+            code="unsupported_parameter",
+        )
+
+
+def _check_schema(fields: Mapping[str, Any], name: str, limits: Limits) -> None:
+    value = fields.get(name)
+    if value is None:
+        return
+    if name in ("structured_outputs", "response_format") and not isinstance(value, dict):
+        raise BadRequest(f"`{name}` must be an object", param=name)
+    if len(encode({name: value})) > limits.max_schema_bytes:
+        raise BadRequest(f"`{name}` is larger than {limits.max_schema_bytes} bytes", param=name)
+
+
+def _bounded(fields: Mapping[str, Any], name: str, low: int, high: int) -> None:
+    value = fields.get(name)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise BadRequest(f"`{name}` must be a whole number from {low} to {high}", param=name)
+
+
+def _flag(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise BadRequest(f"`{name}` must be true or false", param=name)
+    return bool(value)

@@ -1,0 +1,53 @@
+"""BANKING77's layout on rows that we wrote, and subsets that tell something about their size alone."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.adapter_eval.questions import TaskError
+from benchmarks.adapter_eval.tasks import load_task
+from benchmarks.banking77 import SYSTEM, Row, read_rows, subset, write_chat, write_task
+
+ROWS = [Row(f"{label} {number}", label) for label, count in (("a", 9), ("b", 5), ("c", 1)) for number in range(count)]
+
+
+def test_rows_have_plain_labels(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text('text,category\n"Is it, well,\nhere?",Refund_not_showing_up\nWhy,reverted_card_payment?\n')
+    assert read_rows(path) == [Row("Is it, well, here?", "refund not showing up"), Row("Why", "reverted card payment")]
+
+
+@pytest.mark.parametrize("text", ["", "text,label\na,b\n", "text,category\na,\n"])
+def test_another_layout_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(text)
+    with pytest.raises(TaskError, match="text,category"):
+        read_rows(path)
+    with pytest.raises(TaskError, match="cannot be read"):
+        read_rows(tmp_path / "none.csv")
+
+
+def test_subsets_are_even_nested_and_repeatable() -> None:
+    small, large = subset(ROWS, 6, seed=1), subset(ROWS, 11, seed=1)
+    assert Counter(row.label for row in small) == {"a": 3, "b": 2, "c": 1} or Counter(row.label for row in small) == {
+        "a": 2,
+        "b": 3,
+        "c": 1,
+    }
+    assert large[:6] == small == subset(ROWS, 6, seed=1)
+    assert subset(ROWS, 6, seed=2) != small
+    assert sorted(subset(ROWS, 99, seed=1), key=str) == sorted(ROWS, key=str)
+
+
+def test_it_becomes_chat_data_and_a_task(tmp_path: Path) -> None:
+    write_chat(ROWS, tmp_path / "test.jsonl")
+    write_chat(ROWS, tmp_path / "questions.jsonl", labelled=False)
+    first = json.loads((tmp_path / "test.jsonl").read_text().splitlines()[0])["messages"]
+    assert [each["content"] for each in first] == [SYSTEM, "a 0", "a"]
+    assert len(json.loads((tmp_path / "questions.jsonl").read_text().splitlines()[0])["messages"]) == 2
+    write_task(["b", "c", "a"], tmp_path / "task.toml", "demo", "test.jsonl")
+    task = load_task(tmp_path / "task.toml")
+    asked = task.asks(task.questions())
+    assert asked[0].body["structured_outputs"] == {"choice": ["a", "b", "c"]}
