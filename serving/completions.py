@@ -23,6 +23,7 @@ from serving.errors import BadRequest, from_engine
 from serving.evidence import Evidence
 from serving.file_search import FileSearch
 from serving.knowledge import Knowledge
+from serving.limits import Limits
 from serving.models import Served
 from serving.openai import CompletionRequest, Endpoint
 from serving.outcome import follow, read, read_answer, recorded
@@ -49,7 +50,7 @@ class Runtime:
     meter: Meter
     prices: Prices
     sinks: Sequence[Sink]
-    limits: openai.Limits
+    limits: Limits
 
 
 class Completions:

@@ -28,6 +28,7 @@ from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
 from serving.errors import BadRequest, GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
+from serving.limits import Limits
 from serving.reply import Reply
 from serving.sections import Retrieval as RetrievalSettings
 from serving.trace import CLIENT_CLOSED, Trace
@@ -201,9 +202,7 @@ class Knowledge:
         """What whoever starts the gateway should know."""
         return await self._run(self._reranking.note)
 
-    async def search(
-        self, caller: Caller, knowledge: str, fields: Mapping[str, Any], limits: openai.Limits
-    ) -> dict[str, Any]:
+    async def search(self, caller: Caller, knowledge: str, fields: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
         """The search endpoint: `fields` as in the extension object, plus `query`."""
         if "knowledge" in fields:
             raise BadRequest("the path names the knowledge base; leave `knowledge` out", param="knowledge")

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import orjson
+
 from serving.errors import BadRequest
 
 # Fields of vLLM's that let one request hurt all, reach files or hosts, or move ahead of others. Field -> why.
@@ -47,10 +49,10 @@ def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
             raise BadRequest(f"`{name}` is not accepted: {why}", param=name, code="unsupported_parameter")
     _check_scoring(fields, limits)
     for name in ("n", "best_of"):
-        _bounded(fields, name, 1, limits.max_n)
+        bounded(fields, name, 1, limits.max_n)
     for name in ("top_logprobs", "logprobs"):
         if not isinstance(fields.get(name), bool):
-            _bounded(fields, name, 0, limits.max_logprobs)
+            bounded(fields, name, 0, limits.max_logprobs)
     for name in _SCHEMA_FIELDS:
         _check_schema(fields, name, limits)
     if fields.get("tool_choice") not in (None, "auto", "none"):
@@ -66,7 +68,7 @@ def _check_scoring(fields: Mapping[str, Any], limits: Limits) -> None:
     if (asked := fields.get("prompt_logprobs")) is None or asked is False:
         return
     # Of one short text, and of the tokens that it has: how perplexity is measured.
-    _bounded(fields, "prompt_logprobs", 0, 1)
+    bounded(fields, "prompt_logprobs", 0, 1)
     text = fields.get("prompt")
     if not isinstance(text, str) or len(text.encode("utf-8", "replace")) > limits.max_scored_bytes:
         raise BadRequest(
@@ -83,11 +85,16 @@ def _check_schema(fields: Mapping[str, Any], name: str, limits: Limits) -> None:
         return
     if name in ("structured_outputs", "response_format") and not isinstance(value, dict):
         raise BadRequest(f"`{name}` must be an object", param=name)
-    if len(encode({name: value})) > limits.max_schema_bytes:
+    try:
+        size = len(orjson.dumps(value))
+    except TypeError as error:
+        raise BadRequest(f"`{name}` cannot be passed on: {error}", param=name) from None
+    if size > limits.max_schema_bytes:
         raise BadRequest(f"`{name}` is larger than {limits.max_schema_bytes} bytes", param=name)
 
 
-def _bounded(fields: Mapping[str, Any], name: str, low: int, high: int) -> None:
+def bounded(fields: Mapping[str, Any], name: str, low: int, high: int) -> None:
+    """A whole number in [low, high], if it is there. Raises BadRequest."""
     value = fields.get(name)
     if value is None:
         return
@@ -95,7 +102,8 @@ def _bounded(fields: Mapping[str, Any], name: str, low: int, high: int) -> None:
         raise BadRequest(f"`{name}` must be a whole number from {low} to {high}", param=name)
 
 
-def _flag(fields: Mapping[str, Any], name: str) -> bool:
+def flag(fields: Mapping[str, Any], name: str) -> bool:
+    """An optional boolean. Raises BadRequest."""
     value = fields.get(name)
     if value is not None and not isinstance(value, bool):
         raise BadRequest(f"`{name}` must be true or false", param=name)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import orjson
 
 from serving.errors import BadRequest, NotOffered
-from serving.limits import Limits, check_costly
+from serving.limits import Limits, bounded, check_costly, flag
 
 Endpoint = Literal["chat", "completions"]
 ENGINE_PATH: Mapping[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
@@ -79,7 +79,7 @@ def parse_completion(body: bytes, endpoint: Endpoint, limits: Limits) -> Complet
         raise BadRequest("`prompt` must be a string or a list", param="prompt")
     check_offered(fields, NOT_OFFERED)
     check_costly(fields, limits)
-    stream = _flag(fields, "stream")
+    stream = flag(fields, "stream")
     options = fields.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise BadRequest("`stream_options` must be an object", param="stream_options")
@@ -141,7 +141,7 @@ def parse_extension(value: Any, limits: Limits) -> Extension:
             f"`breakeven` has no field {unknown[0]!r}; it takes {', '.join(_EXTENSION_FIELDS)}",
             param=f"breakeven.{unknown[0]}",
         )
-    _bounded(value, "top_k", 1, limits.max_top_k)
+    bounded(value, "top_k", 1, limits.max_top_k)
     score = value.get("min_score")
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not -1 <= score <= 1):
         raise BadRequest("`breakeven.min_score` must be a number from -1 to 1", param="breakeven.min_score")

@@ -17,7 +17,7 @@ from retrieval.search import Passage
 from serving import file_search, openai
 from serving.errors import BadRequest, NotOffered
 from serving.file_search import FileSearch
-from serving.limits import Limits
+from serving.limits import Limits, check_costly
 from serving.stores.sources import file_of
 
 Item = dict[str, Any]
@@ -63,7 +63,7 @@ def parse(body: bytes, limits: Limits) -> ResponseRequest:
     if not isinstance(stream, bool):
         raise BadRequest("`stream` must be true or false", param="stream")
     openai.check_offered(fields, _NOT_OFFERED)
-    openai.check_costly(fields, limits)
+    check_costly(fields, limits)
     if len(orjson.dumps(fields.get("text"))) > limits.max_schema_bytes:
         raise BadRequest(f"`text` is larger than {limits.max_schema_bytes} bytes", param="text")
     instructions = fields.get("instructions")

@@ -25,9 +25,10 @@ from retrieval.pipeline import Retriever
 from retrieval.reranker import Rerank
 from retrieval.reranking import FEWEST, Reranking
 from retrieval.store import Store
-from serving.access import RemoteError, open_documents
+from serving.access import open_documents
 from serving.auth import LOCAL_OPERATOR
 from serving.knowledge import Knowledge, Measures, Threads
+from serving.remote import RemoteError
 from serving.sections import Retrieval, Settings
 from tests.retrieval.rerankers import MARK, MarkReranker, onnx_folder
 from tests.serving.gateways import Running, running, settings_for
