@@ -10,6 +10,8 @@ import aiohttp
 import openai
 import pytest
 
+from adapters.registry import Registry
+from serving.rollout.desk import Desk
 from serving.rollout.feedback import FeedbackStore
 from serving.sections import Canary
 from tests.serving.adapter_folders import installed
@@ -198,6 +200,9 @@ async def test_the_ledger_and_the_metrics_name_the_version(tmp_path: Path) -> No
             counted = metric(stack, "breakeven_version_requests_total", **labels, outcome="complete")
             assert counted == seen[version.engine_name]
             assert metric(stack, "breakeven_version_cost_usd_total", **labels, basis="allocation") is not None
+    shown = Desk(Registry(tmp_path / "adapters"), settings_for(tmp_path), None, None).show("tone")
+    assert {each["id"]: each["usage"]["requests"] for each in shown["versions"]} == seen
+    assert all(each["usage"]["mean_cost_usd"] > 0 < each["usage"]["mean_seconds"] for each in shown["versions"])
     with sqlite3.connect(tmp_path / "ledger.db") as database:
         rows = dict(database.execute("SELECT adapter, COUNT(*) FROM requests GROUP BY adapter").fetchall())
     assert rows == seen
