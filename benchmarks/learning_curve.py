@@ -29,7 +29,6 @@ from benchmarks.origin import Origin
 from serving.settings import child_environment
 
 SIZES = [100, 500, 1000, 2500, 10_000]
-_SEEN_AT_LEAST = 3000
 _HELDOUT = 10
 _START_S = 600.0
 console = Console(stderr=True, highlight=False)
@@ -44,18 +43,20 @@ def main(
         ".breakeven/learning-curve"
     ),
     seed: Annotated[int, typer.Option(help="Seed of the subsets.")] = 7,
+    seen: Annotated[int, typer.Option(help="Examples that every model sees at least, repeated or not.")] = 3000,
 ) -> None:
     """Measure accuracy by the number of training examples."""
     train, questions = read_rows(folder / "train.csv"), read_rows(folder / "test.csv")
     questions = questions if test is None else subset(questions, test, seed)
-    command = f"python -m benchmarks.learning_curve {folder.name} --seed {seed}" + (f" --test {test}" if test else "")
+    command = f"python -m benchmarks.learning_curve {folder.name} --seed {seed} --seen {seen}"
+    command += f" --test {test}" if test else ""
     results = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"points": []}
     for wanted in size:
         chosen = subset(train, wanted, seed)
         if any(point["examples"] == len(chosen) for point in results["points"]):
             console.print(f"{len(chosen)} examples: there already")
             continue
-        point = measure(chosen, questions, train, work / str(len(chosen)), work)
+        point = measure(chosen, questions, _recipe(len(chosen), seen), work / str(len(chosen)), work)
         results["points"].append({**point, "origin": asdict(Origin.here(f"{command} --size {wanted}"))})
         results["points"].sort(key=lambda each: each["examples"])
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -65,15 +66,15 @@ def main(
         console.print(f"{point['examples']} examples, {point['epochs']} epochs: {figures}")
 
 
-def measure(chosen: list[Row], questions: list[Row], train: list[Row], place: Path, home: Path) -> dict[str, Any]:
+def measure(
+    chosen: list[Row], questions: list[Row], recipe: Mapping[str, Any], place: Path, home: Path
+) -> dict[str, Any]:
     """One point of the curve, from the subset to the figures."""
-    labels = {row.label for row in train}
     place.mkdir(parents=True, exist_ok=True)
     write_chat(chosen, place / "train.jsonl")
     write_chat(questions[:_HELDOUT], place / "heldout.jsonl", labelled=False)
     write_chat(questions, place / "test.jsonl")
-    write_task(list(labels), place / "task.toml", "banking77", "test.jsonl")
-    recipe = _recipe(len(chosen))
+    write_task(sorted({row.label for row in (*chosen, *questions)}), place / "task.toml", "banking77", "test.jsonl")
     (place / "recipe.toml").write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in recipe.items()), encoding="utf-8")
 
     adapter, seconds = place / "adapter", place / "seconds.json"
@@ -104,9 +105,9 @@ def measure(chosen: list[Row], questions: list[Row], train: list[Row], place: Pa
     }
 
 
-def _recipe(examples: int) -> dict[str, Any]:
+def _recipe(examples: int, seen: int) -> dict[str, Any]:
     stated = tomllib.loads(files("benchmarks").joinpath("banking77.toml").read_text(encoding="utf-8"))
-    return {**stated, "epochs": max(stated["epochs"], math.ceil(_SEEN_AT_LEAST / examples))}
+    return {**stated, "epochs": max(stated["epochs"], math.ceil(seen / examples))}
 
 
 def _run(home: Path, *arguments: str) -> None:

@@ -115,7 +115,7 @@ async def open_gateway(
         metrics = MetricsSink(prices, catalogue.names)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
-        limits = _limits(settings)
+        limits = _limits(settings, scores_text=engine.scores_text)
         recent = RecentRequests(settings.home / "ledger.db")
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
         sinks = (metrics, ledger, LogSink(prices), recent)
@@ -207,10 +207,10 @@ def _tuning(
     return open_tuning(stores.database, stores.uploads, settings, host, time.time)
 
 
-def _limits(settings: Settings) -> Limits:
+def _limits(settings: Settings, *, scores_text: bool) -> Limits:
     server = settings.server
-    top_k = settings.retrieval.max_top_k
-    return Limits(server.max_n, server.max_logprobs, server.max_schema_bytes, top_k, server.max_scored_bytes)
+    scored = server.max_scored_bytes if scores_text else 0
+    return Limits(server.max_n, server.max_logprobs, server.max_schema_bytes, settings.retrieval.max_top_k, scored)
 
 
 def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[Store, Embedder]:

@@ -36,7 +36,8 @@ class Server(Section):
         8192,
         ge=0,
         description="Largest text in bytes that an operator may have scored by `prompt_logprobs`, as `breakeven eval "
-        "adapter` does for perplexity; 0 refuses it to everyone.",
+        "adapter` does for perplexity; 0 refuses it to everyone. Set 0 if engine.url is a CPU build with adapters: "
+        "scoring can end vLLM 0.32 there.",
     )
     shutdown_s: float = Field(20, ge=0, description="Seconds that running requests get to finish at shutdown.")
 

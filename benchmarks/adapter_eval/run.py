@@ -148,7 +148,7 @@ def _named(task: Task, scored: Scored) -> list[Figure]:
 
 def _service(answers: Sequence[Answer]) -> list[Figure]:
     """What an answer took and cost. Of the cost only the busy share: idle time says nothing about an adapter."""
-    whole = [answer for answer in answers if answer.error is None]
+    whole = [answer for answer in answers if answer.error is None and answer.logprob is None]
     costs = [float(answer.usage_usd) for answer in whole if answer.usage_usd is not None]
     figures = [mean(LATENCY, [answer.seconds for answer in whole], "s")] if whole else []
     return [*figures, *([mean(COST, costs, "USD")] if costs else [])]

@@ -20,7 +20,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 from serving.engine.device import GPU_MODEL, GPU_MODEL_ARGS, Device
-from serving.engine.loras import Loras, lora_arguments
+from serving.engine.loras import Loras, linear_modules, lora_arguments
 from serving.engine.protocol import AdapterRefused, EngineFailed, EngineResponse, LoraModule, Progress
 from serving.engine.vllm import VllmClient
 from serving.errors import EngineUnavailable
@@ -96,6 +96,7 @@ class VllmChild:
         self._loras = loras or Loras()
         self._loras.room = settings.max_cpu_loras if device.kind == "cpu" else None
         self._local = Path(model).is_dir()
+        self._modules = linear_modules(Path(model)) if self._local and device.kind == "cpu" else []
         self._cache = home / "cache"
         self._log = home / "logs" / "engine.log"
         self._process: asyncio.subprocess.Process | None = None
@@ -108,6 +109,11 @@ class VllmChild:
     def ready(self) -> bool:
         """True while the present process answers its health check."""
         return self._client is not None and self._client.ready
+
+    @property
+    def scores_text(self) -> bool:
+        """See Engine.scores_text and linear_modules."""
+        return not self._serves_loras or self._device.kind != "cpu" or bool(self._modules)
 
     @property
     def pid(self) -> int | None:
@@ -140,7 +146,7 @@ class VllmChild:
         loras: list[str] = []
         if self._serves_loras:
             cpu = self._device.kind == "cpu"
-            loras = lora_arguments(self._settings, self._loras.wanted.values(), cpu=cpu)
+            loras = lora_arguments(self._settings, self._loras.wanted.values(), cpu=cpu, modules=self._modules)
         return server_command(self._settings, self._model, self.base_model, loras, port)
 
     async def load_adapter(self, lora: LoraModule) -> None:

@@ -6,14 +6,19 @@ so on a CPU there is a slot for every adapter kept in memory and one more, and a
 refused. On a GPU `max_loras` bounds one batch, and vLLM swaps the rest in and out by last use.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import safe_open
 
 from serving.engine.protocol import AdapterRefused, LoraModule
 from serving.sections import Engine as EngineSettings
 
 # What vLLM accepts for --max-lora-rank.
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# Of Llama and its many relatives. Others vLLM might not be able to wrap, and would then not start.
+_USUAL = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
 @dataclass(slots=True)
@@ -40,10 +45,30 @@ class Loras:
         return None if name in self.wanted else "it is not loaded"
 
 
-def lora_arguments(settings: EngineSettings, loras: Iterable[LoraModule], *, cpu: bool) -> list[str]:
+def linear_modules(model: Path) -> list[str]:
+    """The linear layers of a checkpoint's blocks, if they are all of the usual names; none otherwise, or without files.
+
+    Named to vLLM, they are what adapters may change; without names that is the output layer too. On a CPU that layer
+    is costly, and scoring a prompt's tokens there (`prompt_logprobs`) beside an adapter ends the engine: its operation
+    takes one row per request and gets one per token (vLLM 0.32, punica_cpu.add_lora_logits).
+    """
+    found: set[str] = set()
+    for path in model.glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as weights:
+            names = weights.keys()
+            matrices = [name for name in names if len(weights.get_slice(name).get_shape()) > 1]
+        found |= {name.split(".")[-2] for name in matrices if ".layers." in name}
+    return sorted(found) if found <= _USUAL else []
+
+
+def lora_arguments(
+    settings: EngineSettings, loras: Iterable[LoraModule], *, cpu: bool, modules: Sequence[str] = ()
+) -> list[str]:
     """vLLM's arguments for serving adapters; their rank is at least that of every one known at start."""
     rank = max([settings.max_lora_rank, *(lora.rank for lora in loras)])
     slots = settings.max_cpu_loras + 1 if cpu else settings.max_loras
     host = max(slots, settings.max_cpu_loras)
     sizes = ["--max-loras", str(slots), "--max-cpu-loras", str(host)]
+    if modules:
+        sizes += ["--lora-target-modules", *modules]
     return ["--enable-lora", "--max-lora-rank", str(next((each for each in _RANKS if each >= rank), rank)), *sizes]

@@ -57,6 +57,10 @@ class Engine(Protocol):
         """True if it answered its last health check."""
 
     @property
+    def scores_text(self) -> bool:
+        """True if asking for `prompt_logprobs` does it no harm."""
+
+    @property
     def restarts(self) -> int:
         """How often it was restarted after a crash."""
 

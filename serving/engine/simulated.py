@@ -39,6 +39,7 @@ class SimulatedEngine:
     """Deterministic: equal requests get equal answers, apart from `created`."""
 
     simulated = True
+    scores_text = True
 
     def __init__(
         self,

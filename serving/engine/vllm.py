@@ -51,6 +51,7 @@ class VllmClient:
     """Talks to a vLLM server at `url`; also the whole engine when that server is somebody else's."""
 
     simulated = False
+    scores_text = True  # of a server that is not ours its operator must know; see server.max_scored_bytes
     restarts = 0
 
     def __init__(

@@ -108,6 +108,32 @@ async def test_an_adapter_does_not_leak_into_the_base_model(client: openai.Async
         assert found == pytest.approx(expected, abs=0.05)
 
 
+async def test_texts_are_scored_beside_adapters(stack: Stack, client: openai.AsyncOpenAI) -> None:
+    async def score(model: str) -> list[float]:
+        wish = {"prompt_logprobs": 0, "cache_salt": model}  # each is computed anew
+        text = "The ferry left the harbour a little after six, when the fog had begun to lift."
+        answer = await client.completions.create(model=model, prompt=text, max_tokens=1, temperature=0, extra_body=wish)
+        first, *tokens = answer.choices[0].model_dump()["prompt_logprobs"]
+        assert first is None
+        return [next(iter(token.values()))["logprob"] for token in tokens]
+
+    alone = {model: await score(model) for model in ("smollm2", "support")}
+    assert alone["smollm2"] != pytest.approx(alone["support"], abs=0.05)
+    messages: Any = [{"role": "user", "content": "Tell me about the moon in detail."}]
+    beside = asyncio.ensure_future(
+        client.chat.completions.create(
+            model="support", messages=messages, max_tokens=200, extra_body={"ignore_eos": True}
+        )
+    )
+    await asyncio.sleep(1)
+    mixed = {model: await score(model) for model in alone}
+    assert not beside.done()
+    await beside
+    for model, expected in alone.items():
+        assert mixed[model] == pytest.approx(expected, abs=0.05)
+    assert stack.process.poll() is None
+
+
 async def test_langchain_works_with_the_endpoint(stack: Stack) -> None:
     chat = ChatOpenAI(model="support", base_url=f"{stack.url}/v1", api_key=lambda: "none", max_completion_tokens=8)
     assert (await chat.ainvoke("Hello")).content

@@ -57,8 +57,7 @@ async def test_a_streamed_answer_is_routed_and_recorded(client: openai.AsyncOpen
     last = [chunk async for chunk in stream][-1]
     extension = (last.model_extra or {})["breakeven"]
     assert extension["routing"]["served_model"] == "support-handbook"
-    found: list[tuple[str, str]] = []
-    # The record is in the ledger within two flushes.
+    found: list[tuple[str, str]] = []  # within two flushes of the ledger
     for _ in range(40):
         with sqlite3.connect(HOME / "ledger.db") as database:
             found = database.execute(

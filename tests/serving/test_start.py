@@ -8,13 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from serving.app import bind, check_bind
 from serving.auth import KeyStore
 from serving.engine.child import VllmChild, server_command
 from serving.engine.device import GPU_MODEL, Device
-from serving.engine.loras import Loras, lora_arguments
+from serving.engine.loras import Loras, linear_modules, lora_arguments
 from serving.engine.protocol import AdapterRefused, LoraModule
 from serving.engine.weights import WeightsError, sha256_of
 from serving.sections import Engine, Server
@@ -76,6 +78,29 @@ def test_slots_for_adapters() -> None:
     # One slot more than adapters, which stays empty.
     on_cpu = "--enable-lora --max-lora-rank 16 --max-loras 7 --max-cpu-loras 7"
     assert " ".join(lora_arguments(settings, (), cpu=True)) == on_cpu
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [({}, ["down_proj", "q_proj"]), ({"model.layers.0.mixer.in_proj.weight": (2, 2)}, [])],
+)
+def test_adapters_may_change_what_a_known_checkpoint_has(
+    tmp_path: Path, more: dict[str, tuple[int, ...]], expected: list[str]
+) -> None:
+    shapes: dict[str, tuple[int, ...]] = {
+        "lm_head.weight": (2, 2),
+        "model.embed_tokens.weight": (2, 2),
+        "model.layers.0.input_layernorm.weight": (2,),
+        "model.layers.0.self_attn.q_proj.weight": (2, 2),
+        "model.layers.0.self_attn.q_proj.bias": (2,),
+        "model.layers.1.mlp.down_proj.weight": (2, 2),
+        **more,
+    }
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "model.safetensors")
+    assert linear_modules(tmp_path) == expected
+    settings = Engine.model_validate({})
+    command = " ".join(lora_arguments(settings, (), cpu=True, modules=expected))
+    assert ("--lora-target-modules down_proj q_proj" in command) == bool(expected)
 
 
 def test_the_last_slot_stays_empty_on_a_cpu() -> None:
