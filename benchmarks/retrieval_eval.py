@@ -5,6 +5,7 @@ limits that serve a prompt (copies and neighbours), which would hide documents f
 """
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from benchmarks.origin import Origin
 from benchmarks.summary import Percentiles
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder
+from retrieval.errors import UnreadableDocument
 from retrieval.pipeline import MAX_TOP_K, Policy, Retrieval, Retriever, Scope
 from retrieval.search import Mode
 from retrieval.selection import Limits
@@ -35,6 +37,7 @@ _JUDGED = Limits(per_source=1, duplicate=2.0, neighbours=0)
 _TOP_K = 4  # what the gateway asks for by default
 _SCOPE = Scope("evaluation", EVERYONE)
 _KNOWLEDGE = "set"
+_AT_ONCE = 64  # documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class ModeResult:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One test set. `seconds` is what ingesting took."""
+    """One test set. `seconds` is what ingesting took. `load_average`: of the last minute of asking; above the number of
+    cores, others used the machine too, and the times say little."""
 
     name: str
     documents: int
@@ -55,6 +59,7 @@ class Evaluation:
     queries: int
     embedder: str
     seconds: float
+    load_average: float
     modes: dict[str, ModeResult]
     origin: Origin
 
@@ -68,9 +73,12 @@ def evaluate(judged: JudgedSet, embedder: Embedder, progress: Progress, command:
             retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
             started = time.perf_counter()
             task = progress.add_task(f"{judged.name}: ingesting", total=len(judged.documents))
-            for id, text in judged.documents.items():
-                retriever.ingest(_SCOPE, _KNOWLEDGE, f"{id}.md", text.encode())
-                progress.advance(task)
+            files = [(f"{id}.md", text.encode()) for id, text in judged.documents.items()]
+            for at in range(0, len(files), _AT_ONCE):
+                done = retriever.ingest_many(_SCOPE, _KNOWLEDGE, files[at : at + _AT_ONCE])
+                if failed := next((one for one in done if isinstance(one, UnreadableDocument)), None):
+                    raise failed
+                progress.advance(task, len(done))
             seconds = time.perf_counter() - started
             modes = {str(mode): _mode(judged, retriever, mode, progress) for mode in MODES}
             return Evaluation(
@@ -80,6 +88,7 @@ def evaluate(judged: JudgedSet, embedder: Embedder, progress: Progress, command:
                 len(judged.queries),
                 embedder.name,
                 round(seconds, 1),
+                round(os.getloadavg()[0], 2),
                 modes,
                 origin,
             )
