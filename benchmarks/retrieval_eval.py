@@ -6,6 +6,7 @@ With a reranker, hybrid search is run once more with it, and the two are compare
 """
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from benchmarks.origin import Origin
 from benchmarks.summary import Percentiles
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder
+from retrieval.errors import UnreadableDocument
 from retrieval.pipeline import MAX_TOP_K, Policy, Retrieval, Retriever, Scope
 from retrieval.reranker import Rerank
 from retrieval.reranking import JUDGED
@@ -39,6 +41,7 @@ _TOP_K = 4  # what the gateway asks for by default
 _SCOPE = Scope("evaluation", EVERYONE)
 _KNOWLEDGE = "set"
 Run = dict[str, dict[str, float]]  # query -> document -> score
+_AT_ONCE = 64  # documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Reranked:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One test set. `seconds` is what ingesting took."""
+    """One test set. `seconds` is what ingesting took. `load_average`: of the last minute of asking; above the number of
+    cores, others used the machine too, and the times say little."""
 
     name: str
     documents: int
@@ -70,6 +74,7 @@ class Evaluation:
     queries: int
     embedder: str
     seconds: float
+    load_average: float
     modes: dict[str, ModeResult]
     rerank: Reranked | None
     origin: Origin
@@ -86,9 +91,12 @@ def evaluate(
             retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
             started = time.perf_counter()
             task = progress.add_task(f"{judged.name}: ingesting", total=len(judged.documents))
-            for id, text in judged.documents.items():
-                retriever.ingest(_SCOPE, _KNOWLEDGE, f"{id}.md", text.encode())
-                progress.advance(task)
+            files = [(f"{id}.md", text.encode()) for id, text in judged.documents.items()]
+            for at in range(0, len(files), _AT_ONCE):
+                done = retriever.ingest_many(_SCOPE, _KNOWLEDGE, files[at : at + _AT_ONCE])
+                if failed := next((one for one in done if isinstance(one, UnreadableDocument)), None):
+                    raise failed
+                progress.advance(task, len(done))
             seconds = time.perf_counter() - started
             ways = {str(mode): Policy(mode) for mode in MODES}
             if rerank is not None:
@@ -101,6 +109,7 @@ def evaluate(
                 len(judged.queries),
                 embedder.name,
                 round(seconds, 1),
+                round(os.getloadavg()[0], 2),
                 {name: _result(judged, run, stages) for name, (run, stages) in found.items()},
                 None if rerank is None else _compared(judged, rerank, found["hybrid"][0], found[RERANKED][0]),
                 origin,
