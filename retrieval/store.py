@@ -1,14 +1,13 @@
-"""The passages on disk: one Chroma collection and one lexical index per tenant and knowledge base.
+"""The passages: one Chroma collection and one lexical index per tenant and knowledge base.
 
 Chroma has no transactions over several calls, so a document's version becomes real in one step: its first passage is
-written last, and a version without it does not exist. The catalogue says which version queries may return; what a
-crash leaves behind is removed at the next start. The lexical index beside it is derived: at the start, versions that
-it lacks are added and versions that Chroma lacks are removed. One process owns the store (see lock.py).
+written last, and then the catalogue says that queries may return this version and not the one before. What a crash
+leaves behind is removed at the next start. Everything is in one folder that one process owns (lock.py), or on servers
+that several share: who takes turns with whom is the business of `bases`.
 """
 
-import hashlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,14 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval import filters
-from retrieval.catalogue import Catalogue, DocumentInfo, Entry, digest_of
+from retrieval.bases import Bases, erase, passage_ids
+from retrieval.catalogue import DocumentInfo, Entry, digest_of
 from retrieval.chunking import Chunk
 from retrieval.documents import Document
-from retrieval.errors import EmbedderMismatch, UnknownKnowledge
+from retrieval.errors import UnknownKnowledge
 from retrieval.filters import Scalar
-from retrieval.lexical import TantivyIndex, lexical_text
+from retrieval.lexical import lexical_text
+from retrieval.local_bases import LocalBases
+from retrieval.postgres import Postgres
 from retrieval.search import Base, Passage, Question, candidates, fetch
-from retrieval.vectors import ChromaDatabase, mapped_errors
+from retrieval.shared_bases import SharedBases
+from retrieval.vectors import ChromaDatabase, ChromaServer, mapped_errors
 
 EVERYONE = frozenset({"everyone"})
 _OPTIMISTIC_TRIES = 3
@@ -32,34 +35,49 @@ Status = Literal["added", "updated", "unchanged"]
 T = TypeVar("T")
 
 
-class Store:
-    """Thread-safe. Opening reads the catalogue of every knowledge base and raises EmbedderMismatch.
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What is not in the store's folder: the vectors, if on a Chroma server; catalogue and words, if in PostgreSQL."""
 
-    `batch` is how many passages are written at once: as many as the database takes, if that is less.
+    chroma: ChromaServer | None = None
+    database: Postgres | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes may use the store: nothing of it is in the folder."""
+        return self.chroma is not None and self.database is not None
+
+
+class Store:
+    """Thread-safe. Opening reads the catalogue of every knowledge base and raises EmbedderMismatch, StoreUnreachable.
+
+    `batch` is how many passages are written at once: as many as the database takes, if that is less. It closes the
+    database with itself.
     """
 
-    def __init__(self, path: Path, fingerprint: str, dimensions: int, *, batch: int = 5000) -> None:
-        self._fingerprint = fingerprint
+    def __init__(
+        self, path: Path, fingerprint: str, dimensions: int, *, batch: int = 5000, servers: Servers | None = None
+    ) -> None:
         self._dimensions = dimensions
-        self._writing = threading.Lock()
-        self._open: dict[tuple[str, str], Base] = {}
-        self._lexical = path / "lexical"
-        self._database = ChromaDatabase(path, batch)
+        servers = servers or Servers()
+        self._chroma = ChromaDatabase(servers.chroma or path, batch)
         try:
             with mapped_errors():
-                for name, metadata in self._database.collections().items():
-                    self._recover(name, metadata)
+                self._bases: Bases = (
+                    LocalBases(self._chroma, path / "lexical", fingerprint)
+                    if servers.database is None
+                    else SharedBases(self._chroma, servers.database, fingerprint)
+                )
         except BaseException:
-            self.close()
+            self._chroma.close()
             raise
 
     def close(self) -> None:
         """Nothing needs it to be safe on disk; it frees the files for another opening."""
         try:
-            for base in self._open.values():
-                base.lexical.close()
+            self._bases.close()
         finally:
-            self._database.close()
+            self._chroma.close()
 
     def replace_document(
         self,
@@ -79,20 +97,19 @@ class Store:
             raise ValueError(f"{embeddings.shape} embeddings do not fit {len(chunks)} chunks x {self._dimensions}")
         metadata = filters.stored_groups(groups) | filters.stored_attributes(attributes or {})
         digest = digest_of(document.sha256, metadata)
-        with self._writing, mapped_errors(knowledge):
-            base = self._create(tenant, knowledge)
-            catalogue = base.catalogue
-            old = catalogue.entries.get(document.source)
+        with mapped_errors(knowledge), self._bases.change(tenant, knowledge, document.source, create=True) as change:
+            old = change.current
             if old is not None and old.digest == digest:
                 return "unchanged"
-            version, sequence = catalogue.begin(document.source)
+            version, sequence = change.begin(len(chunks))
             metadata |= {"source": document.source, "title": document.title, "sha256": document.sha256}
             metadata |= {"version": version, "digest": digest, "sequence": sequence, "chunks": len(chunks)}
-            self._write(base, version, chunks, embeddings, metadata)
+            _write(change.base, chunks, embeddings, metadata)
             info = DocumentInfo(document.source, document.title, document.sha256, len(chunks), frozenset(groups))
-            catalogue.switch(Entry(info, digest, version))
+            change.switch(Entry(info, digest, version))
             if old is not None:
-                self._erase(base, old)
+                erase(change.base, old.version, old.info.chunks)
+                change.erased(old)
             return "updated" if old else "added"
 
     def current(
@@ -105,32 +122,32 @@ class Store:
         attributes: Mapping[str, Scalar] | None = None,
     ) -> DocumentInfo | None:
         """What is stored, if replace_document would answer "unchanged": saves parsing and embedding it again."""
-        base = self._open.get((tenant, knowledge))
-        entry = base.catalogue.entries.get(source) if base else None
+        try:
+            entry = self._find(tenant, knowledge).catalogue.entries.get(source)
+        except UnknownKnowledge:
+            return None
         metadata = filters.stored_groups(groups) | filters.stored_attributes(attributes or {})
         return entry.info if entry and entry.digest == digest_of(sha256, metadata) else None
 
     def delete_document(self, tenant: str, knowledge: str, source: str) -> bool:
         """Whether there was such a document. Raises UnknownKnowledge."""
-        with self._writing, mapped_errors(knowledge):
-            base = self._find(tenant, knowledge)
-            entry = base.catalogue.condemn(source)
+        with mapped_errors(knowledge), self._bases.change(tenant, knowledge, source) as change:
+            entry = change.current
             if entry is None:
                 return False
-            self._erase(base, entry)
-            base.catalogue.remove(source)
+            change.condemn()
+            erase(change.base, entry.version, entry.info.chunks)
+            change.erased(entry)
             return True
 
     def drop_knowledge(self, tenant: str, knowledge: str) -> None:
         """Removes a knowledge base with all its documents. Raises UnknownKnowledge."""
-        with self._writing, mapped_errors(knowledge):
-            self._find(tenant, knowledge).lexical.drop()
-            self._database.drop(_collection_name(tenant, knowledge))
-            del self._open[tenant, knowledge]
+        with mapped_errors(knowledge):
+            self._bases.drop(tenant, knowledge)
 
     def knowledge_bases(self, tenant: str) -> list[str]:
         """Sorted; none for an unknown tenant."""
-        return sorted(knowledge for owner, knowledge in list(self._open) if owner == tenant)
+        return self._bases.names(tenant)
 
     def documents(self, tenant: str, knowledge: str) -> list[DocumentInfo]:
         """Every document, sorted by source, whatever its groups: for operators. Raises UnknownKnowledge."""
@@ -138,11 +155,11 @@ class Store:
 
     def count(self) -> int:
         """Passages in all knowledge bases."""
-        return sum(info.chunks for base in list(self._open.values()) for info in base.catalogue.documents())
+        return self._bases.count()
 
     def healthy(self) -> bool:
-        """Whether the database answers."""
-        return self._database.healthy()
+        """Whether the databases answer."""
+        return self._chroma.healthy() and self._bases.healthy()
 
     def query(
         self,
@@ -169,90 +186,43 @@ class Store:
     def read(self, tenant: str, knowledge: str, work: Callable[[Base], T]) -> T:
         """What `work` finds in a knowledge base, looking at one state of it: it is called again if a document changed
         meanwhile. Raises UnknownKnowledge."""
-        base = self._find(tenant, knowledge)
         with mapped_errors(knowledge):
-            if base.lexical.behind:
-                with self._writing:
-                    self._synchronise(base)
+            base = self._bases.find(tenant, knowledge)
+            generation = base.catalogue.refresh()
             for _ in range(_OPTIMISTIC_TRIES):
-                generation = base.catalogue.generation
                 found = work(base)
-                if base.catalogue.generation == generation:
+                before, generation = generation, base.catalogue.refresh()
+                if generation == before:
                     return found
-            with self._writing:  # documents change faster than we can look: make them wait
+            with self._bases.still(base):  # documents change faster than we can look: make them wait
+                base.catalogue.refresh()
                 return work(base)
 
     def _find(self, tenant: str, knowledge: str) -> Base:
-        base = self._open.get((tenant, knowledge))
-        if base is None:
-            raise UnknownKnowledge(knowledge)
-        return base
-
-    def _create(self, tenant: str, knowledge: str) -> Base:
-        key = (filters.check_name("tenant", tenant), filters.check_name("knowledge base", knowledge))
-        if key not in self._open:
-            name = _collection_name(tenant, knowledge)
-            about = {"tenant": tenant, "knowledge": knowledge, "fingerprint": self._fingerprint}
-            vectors = self._database.create(name, about)
-            self._open[key] = Base(knowledge, vectors, Catalogue(), TantivyIndex.opened(self._lexical / name))
-            self._synchronise(self._open[key])  # an index that outlived a knowledge base of this name
-        return self._open[key]
-
-    def _recover(self, name: str, metadata: Mapping[str, Any]) -> None:
-        """Opens a collection; removes versions that were not finished or were replaced when the last owner died."""
-        tenant, knowledge = str(metadata.get("tenant")), str(metadata.get("knowledge", name))
-        if metadata.get("fingerprint") != self._fingerprint:
-            raise EmbedderMismatch(knowledge, str(metadata.get("fingerprint", "none")), self._fingerprint)
-        vectors = self._database.open(name)
-        first = vectors.rows(sorted(vectors.matching({"index": 0})))
-        catalogue = Catalogue.of([row for _, row in first.values()])
-        versions = catalogue.versions()
-        vectors.delete([id for id in vectors.matching(None) if id.rpartition("-")[0] not in versions])
-        base = Base(knowledge, vectors, catalogue, TantivyIndex.opened(self._lexical / name))
-        self._synchronise(base)
-        self._open[tenant, knowledge] = base
-
-    def _synchronise(self, base: Base) -> None:
-        """Makes the lexical index hold what Chroma holds."""
-        present, current = base.lexical.sizes(), base.catalogue.versions()
-        base.lexical.remove([version for version, size in present.items() if current.get(version) != size])
-        missing = {version: size for version, size in current.items() if present.get(version) != size}
-        for version, size in missing.items():
-            rows = base.vectors.rows([f"{version}-{index}" for index in range(size)])
-            texts = {id: lexical_text(row["title"], row["heading"], text) for id, (text, row) in rows.items()}
-            base.lexical.add(texts, version)
-        base.lexical.commit()
-
-    def _write(
-        self,
-        base: Base,
-        version: str,
-        chunks: Sequence[Chunk],
-        embeddings: NDArray[np.float32],
-        metadata: Mapping[str, Scalar],
-    ) -> None:
-        """The first passage last: it makes the version exist."""
-        texts = {
-            f"{version}-{index}": lexical_text(str(metadata["title"]), chunk.heading, chunk.text)
-            for index, chunk in enumerate(chunks)
-        }
-        base.lexical.add(texts, version)
-        for part in (range(1, len(chunks)), range(1)):
-            base.vectors.write(
-                [f"{version}-{index}" for index in part],
-                embeddings[part.start : part.stop],
-                [chunks[index].text for index in part],
-                [{**metadata, **_place(index, chunks[index])} for index in part],
-            )
-
-    def _erase(self, base: Base, entry: Entry) -> None:
-        """From the words first: what is left of it in Chroma is found again at the next start."""
-        base.lexical.remove([entry.version])
-        base.vectors.delete([f"{entry.version}-{index}" for index in range(entry.info.chunks)])
+        with mapped_errors(knowledge):
+            base = self._bases.find(tenant, knowledge)
+            base.catalogue.refresh()
+            return base
 
 
-def _collection_name(tenant: str, knowledge: str) -> str:
-    return "kb-" + hashlib.sha256(f"{tenant}\0{knowledge}".encode()).hexdigest()[:32]
+def _write(
+    base: Base, chunks: Sequence[Chunk], embeddings: NDArray[np.float32], metadata: Mapping[str, Scalar]
+) -> None:
+    """The first passage last: it makes the version exist."""
+    version = str(metadata["version"])
+    ids = passage_ids(version, len(chunks))
+    texts = {
+        id: lexical_text(str(metadata["title"]), chunk.heading, chunk.text)
+        for id, chunk in zip(ids, chunks, strict=True)
+    }
+    base.lexical.add(texts, version)
+    for part in (range(1, len(chunks)), range(1)):
+        base.vectors.write(
+            ids[part.start : part.stop],
+            embeddings[part.start : part.stop],
+            [chunks[index].text for index in part],
+            [{**metadata, **_place(index, chunks[index])} for index in part],
+        )
 
 
 def _place(index: int, chunk: Chunk) -> dict[str, Scalar]:
