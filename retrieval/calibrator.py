@@ -1,4 +1,4 @@
-"""Runs calibrations and keeps their results, one JSON file per tenant and knowledge base."""
+"""Runs calibrations, keeps their results in force, and notices when one is outdated."""
 
 import logging
 import threading
@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from retrieval.calibration import (
     MAX_DRIFT,
@@ -17,6 +16,7 @@ from retrieval.calibration import (
     fit,
     measure,
 )
+from retrieval.calibrations import CalibrationFiles, Calibrations, CalibrationTable
 from retrieval.embedder import Embedder
 from retrieval.errors import CalibrationFailed, UnknownKnowledge
 from retrieval.generated import covered_questions, uncovered_questions
@@ -25,6 +25,7 @@ from retrieval.store import Store
 
 logger = logging.getLogger("breakeven.calibration")
 
+_MOST_TIMES = 10_000
 DRIFT_EVERY_S = 10.0  # documents are compared at most this often: with many of them it takes a moment
 
 
@@ -38,12 +39,15 @@ class Step:
 
 
 class Calibrator:
-    """Thread-safe. Reads every stored calibration when it is made; `folder` is home/calibration."""
+    """Thread-safe. Reads every stored calibration when it is made; `folder` is home/calibration, where they are kept
+    unless the store has a database."""
 
     def __init__(self, folder: Path, retriever: Retriever, store: Store, embedder: Embedder) -> None:
-        self._folder = folder
+        self._kept: Calibrations = (
+            CalibrationFiles(folder) if store.database is None else CalibrationTable(store.database)
+        )
         self._retriever, self._store, self._embedder = retriever, store, embedder
-        self._drifts: dict[tuple[str, str], tuple[float, float]] = {}  # (when, drift)
+        self._drifts: dict[tuple[str, str], tuple[float, float | None]] = {}  # (when, drift)
         self._told: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._known = {(one.tenant, one.knowledge): one for one in self._stored()}
@@ -55,18 +59,21 @@ class Calibrator:
     def drift(self, tenant: str, knowledge: str) -> float | None:
         """See Calibration.drift; None without one. Up to DRIFT_EVERY_S old. Logs a warning when it becomes too much."""
         key = (tenant, knowledge)
-        calibration = self._known.get(key)
-        if calibration is None:
-            return None
-        when, drift = self._drifts.get(key, (0.0, 0.0))
+        when, drift = self._drifts.get(key, (0.0, None))
         if when and time.monotonic() - when < DRIFT_EVERY_S:
             return drift
+        self._follow(key)
+        calibration = self._known.get(key)
         try:
-            drift = calibration.drift(self._store.documents(tenant, knowledge))
+            drift = None if calibration is None else calibration.drift(self._store.documents(tenant, knowledge))
         except UnknownKnowledge:
             drift = 1.0
         with self._lock:
+            if len(self._drifts) > _MOST_TIMES:
+                self._drifts.clear()  # names of knowledge bases come from callers
             self._drifts[key] = (time.monotonic(), drift)
+            if drift is None:
+                return None
             news = drift > MAX_DRIFT and key not in self._told
             self._told = self._told | {key} if drift > MAX_DRIFT else self._told - {key}
         if news:
@@ -100,27 +107,38 @@ class Calibrator:
         return [*covered, *uncovered_questions()]
 
     def _keep(self, calibration: Calibration) -> None:
-        file = self._folder / quote(calibration.tenant, safe="") / f"{quote(calibration.knowledge, safe='')}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        written = file.with_suffix(".tmp")
-        written.write_text(calibration.to_json(), encoding="utf-8")
-        written.replace(file)
+        self._kept.keep(calibration)
+        self._put_in_force(calibration)
         with self._lock:
-            key = (calibration.tenant, calibration.knowledge)
-            self._known = {**self._known, key: calibration}
-            self._drifts.pop(key, None)
+            self._drifts.pop((calibration.tenant, calibration.knowledge), None)
+
+    def _put_in_force(self, calibration: Calibration) -> None:
+        with self._lock:
+            self._known = {**self._known, (calibration.tenant, calibration.knowledge): calibration}
+
+    def _follow(self, key: tuple[str, str]) -> None:
+        """Another gateway may have calibrated."""
+        text = self._kept.changed(*key)
+        found = None if text is None else self._read(f"the calibration of {key[0]}'s '{key[1]}'", text)
+        if found is not None and found != self._known.get(key):
+            self._put_in_force(found)
 
     def _stored(self) -> Iterator[Calibration]:
-        for file in sorted(self._folder.glob("*/*.json")):
-            try:
-                calibration = Calibration.from_json(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                logger.warning("%s is not used: it cannot be read (%s); run `breakeven calibrate` again", file, error)
-                continue
-            if calibration.embedder == self._embedder.fingerprint:
-                yield calibration
-            else:
-                logger.warning("%s is not used: the embedder is another one; run `breakeven calibrate` again", file)
+        for place, text in self._kept.all():
+            found = self._read(place, text)
+            if found is not None:
+                yield found
+
+    def _read(self, place: str, text: str | None) -> Calibration | None:
+        try:
+            calibration = Calibration.from_json(text or "")
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("%s is not used: it cannot be read (%s); run `breakeven calibrate` again", place, error)
+            return None
+        if calibration.embedder != self._embedder.fingerprint:
+            logger.warning("%s is not used: the embedder is another one; run `breakeven calibrate` again", place)
+            return None
+        return calibration
 
 
 def outdated(knowledge: str, drift: float) -> str:

@@ -17,6 +17,7 @@ from retrieval.errors import StoreFailed, StoreUnreachable
 _SETTING = "database_url"
 _CONNECT_S = 5
 _MOST_CONNECTIONS = 24
+_UNREACHABLE = ("08", "57P", "3D", "28")  # SQLSTATE: no connection; the server ends; no such database; wrong password
 _WAIT_S = 30.0
 # No JIT: compiling takes longer than any of our queries. The timeout also bounds the wait for another's lock.
 _SESSION = "SET search_path TO breakeven, public; SET jit TO off; SET statement_timeout TO '120s'"
@@ -158,6 +159,11 @@ class Postgres:
         self._pool.close()
 
 
+def is_text(text: str) -> bool:
+    """Whether PostgreSQL can hold it."""
+    return "\0" not in text and text.encode("utf-8", "replace").decode() == text
+
+
 def _prepare(connection: "psycopg.Connection[Row]") -> None:
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
@@ -191,7 +197,10 @@ def _mapped_errors(server: str = "PostgreSQL") -> Iterator[None]:
     except PoolTimeout as error:
         raise StoreUnreachable(server, _SETTING, _first_line(error)) from error
     except psycopg.Error as error:
-        if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):  # no connection; the server shuts down
+        lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and error.sqlstate is None
+        if lost or (error.sqlstate or "").startswith(
+            ("08", "57P", "3D", "28")
+        ):  # the server ends; no such database; no
             raise StoreUnreachable(server, _SETTING, _first_line(error)) from error
         raise StoreFailed(f"PostgreSQL: {_first_line(error)}") from error
 

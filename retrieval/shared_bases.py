@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from retrieval.bases import collection_name, described, erase, recover, synchronise
-from retrieval.errors import EmbedderMismatch, UnknownKnowledge, VectorsElsewhere
-from retrieval.postgres import Postgres, Session
+from retrieval.errors import BadName, EmbedderMismatch, UnknownKnowledge, VectorsElsewhere
+from retrieval.filters import is_name
+from retrieval.postgres import Postgres, Session, is_text
 from retrieval.search import Base
 from retrieval.shared_catalogue import SharedCatalogue, SharedChange, write_entries
 from retrieval.shared_lexical import PostgresIndex
@@ -49,6 +50,8 @@ class SharedBases:
     @contextmanager
     def change(self, tenant: str, knowledge: str, source: str, *, create: bool = False) -> Iterator[SharedChange]:
         """See Bases."""
+        if not is_text(source):
+            raise BadName("document", source, "PostgreSQL takes no zero bytes and no broken Unicode; rename it")
         with self._writers, self._database.session() as session:
             try:
                 base = self._held(session, tenant, knowledge, create=create)
@@ -98,6 +101,8 @@ class SharedBases:
         self._database.close()
 
     def _opened(self, tenant: str, knowledge: str) -> Base | None:
+        if not (is_name(tenant) and is_name(knowledge)):
+            return None
         rows = self._database.rows(
             "SELECT id, collection FROM in_use WHERE tenant = %s AND knowledge = %s", (tenant, knowledge)
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from retrieval.catalogue import Catalogue, DocumentInfo, Entry
 from retrieval.errors import StoreFailed, UnknownKnowledge
-from retrieval.postgres import Postgres, Row, Session
+from retrieval.postgres import Postgres, Row, Session, is_text
 from retrieval.search import Base
 
 # A deleted document leaves its row, without a version, so that copies learn of it.
@@ -155,7 +155,8 @@ def write_entries(session: Session, id: int, entries: Iterable[Entry], generatio
     """Makes these the visible versions of their documents."""
     for entry in entries:
         info = entry.info
-        row: Row = (info.source, info.title, info.sha256, entry.digest, info.chunks, sorted(info.groups), entry.version)
+        title = info.title if is_text(info.title) else info.source
+        row: Row = (info.source, title, info.sha256, entry.digest, info.chunks, sorted(info.groups), entry.version)
         session.rows(
             "INSERT INTO documents (base, changed, source, title, sha256, digest, chunks, groups, version, state) "
             "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "

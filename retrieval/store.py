@@ -7,6 +7,7 @@ that several share: who takes turns with whom is the business of `bases`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -42,11 +43,6 @@ class Servers:
     chroma: ChromaServer | None = None
     database: Postgres | None = None
 
-    @property
-    def shared(self) -> bool:
-        """Whether several processes may use the store: nothing of it is in the folder."""
-        return self.chroma is not None and self.database is not None
-
 
 class Store:
     """Thread-safe. Opening reads the catalogue of every knowledge base and raises EmbedderMismatch, StoreUnreachable.
@@ -60,17 +56,19 @@ class Store:
     ) -> None:
         self._dimensions = dimensions
         servers = servers or Servers()
-        self._chroma = ChromaDatabase(servers.chroma or path, batch)
-        try:
+        self.database = servers.database
+        with ExitStack() as undo:
+            if servers.database is not None:
+                undo.callback(servers.database.close)
+            self._chroma = ChromaDatabase(servers.chroma or path, batch)
+            undo.callback(self._chroma.close)
             with mapped_errors():
                 self._bases: Bases = (
                     LocalBases(self._chroma, path / "lexical", fingerprint)
                     if servers.database is None
                     else SharedBases(self._chroma, servers.database, fingerprint)
                 )
-        except BaseException:
-            self._chroma.close()
-            raise
+            undo.pop_all()
 
     def close(self) -> None:
         """Nothing needs it to be safe on disk; it frees the files for another opening."""

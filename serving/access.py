@@ -18,7 +18,7 @@ from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BodyTooLarge, NotFound, Unprocessable
-from serving.gateway import build_retriever, open_calibrator, open_sandbox, open_store
+from serving.gateway import build_retriever, open_calibrator, open_sandbox, open_store, owned_store
 from serving.sections import Settings
 from serving.settings import client_api_key
 
@@ -76,13 +76,11 @@ class CalibratedDocuments(Documents, Protocol):
 @contextmanager
 def open_documents(settings: Settings) -> Iterator[CalibratedDocuments]:
     """Raises StoreLocked if another command holds the store, RemoteError if the gateway refuses."""
-    lock = OwnerLock(settings.home / "store.lock")
-    owner = lock.owner()
+    owner = OwnerLock(settings.home / "store.lock").owner()
     if owner is not None and owner.url.startswith("http"):
         yield _Remote(owner.url, client_api_key())
         return
-    lock.acquire("")
-    try:
+    with owned_store(settings, ""):
         store, embedder = open_store(settings)
         try:
             with open_sandbox(settings) as sandbox:
@@ -90,8 +88,6 @@ def open_documents(settings: Settings) -> Iterator[CalibratedDocuments]:
                 yield _Local(retriever, store, open_calibrator(settings, retriever, store, embedder))
         finally:
             store.close()
-    finally:
-        lock.release()
 
 
 class _Local:

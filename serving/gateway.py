@@ -4,9 +4,9 @@ import asyncio
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,16 @@ from retrieval.batching import BatchingEmbedder
 from retrieval.calibrator import Calibrator
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
-from retrieval.errors import UnreadableDocument
+from retrieval.errors import StoreLocked, UnreadableDocument
 from retrieval.folder import read, walk
 from retrieval.lock import OwnerLock
 from retrieval.pipeline import Policy, Retriever, Scope
+from retrieval.postgres import Postgres
 from retrieval.sandbox import Limits as ParseLimits
 from retrieval.sandbox import Sandbox
 from retrieval.selection import Limits as SearchLimits
-from retrieval.store import Store
+from retrieval.store import Servers, Store
+from retrieval.vectors import ChromaServer
 from serving.accounting.cost import Prices
 from serving.accounting.ledger import LedgerSink
 from serving.accounting.log import LogSink
@@ -87,9 +89,7 @@ async def open_gateway(
     SettingsError (no price) and EngineFailed (no base model).
     """
     async with AsyncExitStack() as stack:
-        lock = OwnerLock(settings.home / "store.lock")
-        lock.acquire(url)
-        stack.callback(lock.release)
+        stack.enter_context(owned_store(settings, url))
         keys = KeyStore(settings.home / "keys.db")
         stack.callback(keys.close)
         device = detect()
@@ -168,13 +168,35 @@ def _limits(settings: Settings) -> Limits:
 
 
 def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[Store, Embedder]:
-    """The document store with the embedder it was built with. The caller holds the owner lock."""
+    """The document store with the embedder it was built with. The caller has entered owned_store.
+
+    Raises EmbedderMismatch, StoreUnreachable, StoreFailed.
+    """
     embedder = BatchingEmbedder(embedder or open_embedder(settings))
-    return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions), embedder
+    wish = settings.retrieval
+    chroma = ChromaServer(wish.chroma_url, wish.chroma_api_key, wish.chroma_timeout_s) if wish.chroma_url else None
+    database = Postgres(settings.database_url) if settings.database_url else None
+    servers = Servers(chroma, database)
+    return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions, servers=servers), embedder
+
+
+@contextmanager
+def owned_store(settings: Settings, url: str) -> Iterator[None]:
+    """Owns the documents under home, and tells others to ask at `url`. Raises StoreLocked.
+
+    On servers they are everybody's: then this only tells, if nobody else does, and locks nobody out.
+    """
+    lock = OwnerLock(settings.home / "store.lock")
+    with suppress(*([StoreLocked] if settings.shared else [])):
+        lock.acquire(url)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def open_calibrator(settings: Settings, retriever: Retriever, store: Store, embedder: Embedder) -> Calibrator:
-    """With the calibrations that are kept under home."""
+    """With the calibrations that are kept under home, or in the database."""
     return Calibrator(settings.home / "calibration", retriever, store, embedder)
 
 
