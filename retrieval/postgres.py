@@ -18,7 +18,8 @@ _SETTING = "database_url"
 _CONNECT_S = 5
 _MOST_CONNECTIONS = 24
 _UNREACHABLE = ("08", "57P", "3D", "28")  # SQLSTATE: no connection; the server ends; no such database; wrong password
-_WAIT_S = 30.0
+_WAIT_S = 6.0  # for a connection
+_RECONNECT_S = 1.0  # then the next who needs one tries again at once, instead of after longer and longer pauses
 # No JIT: compiling takes longer than any of our queries. The timeout also bounds the wait for another's lock.
 _SESSION = "SET search_path TO breakeven, public; SET jit TO off; SET statement_timeout TO '120s'"
 _SCHEMA_VERSION = 1
@@ -121,6 +122,7 @@ class Postgres:
                 configure=lambda connection: (connection.execute(_SESSION), None)[1],
                 check=ConnectionPool.check_connection,
                 timeout=_WAIT_S,
+                reconnect_timeout=_RECONNECT_S,
                 open=False,
             )
             self._pool.open()
@@ -175,7 +177,7 @@ def _prepare(connection: "psycopg.Connection[Row]") -> None:
             connection.execute("INSERT INTO schema_version VALUES (%s)", (_SCHEMA_VERSION,))
         found = connection.execute("SELECT max(version) FROM schema_version").fetchone()
         if found != (_SCHEMA_VERSION,):
-            raise StoreFailed(f"the tables in PostgreSQL are of version {found}, this Breakeven has {_SCHEMA_VERSION}")
+            raise StoreFailed(f"the tables in PostgreSQL are of version {found and found[0]}, this Breakeven has {_SCHEMA_VERSION}")
 
 
 def _name(url: str) -> str:

@@ -79,7 +79,7 @@ class Retrieval(Section):
     chroma_url: str | None = Field(
         None,
         pattern="^https?://.",
-        description="URL of a Chroma server (`http://host:8000`) that holds the vectors; without it they are in `home`, "
+        description="URL of a Chroma server (`http://host:8000`) for the vectors; without it they are in `home`, "
         "which one gateway owns. With `database_url`, too, several gateways share their documents.",
     )
     chroma_api_key: str | None = Field(
