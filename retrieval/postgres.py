@@ -175,9 +175,9 @@ def _prepare(connection: "psycopg.Connection[Row]") -> None:
         if connection.execute("SELECT to_regclass('breakeven.schema_version')").fetchone() == (None,):
             connection.execute(_SCHEMA)
             connection.execute("INSERT INTO schema_version VALUES (%s)", (_SCHEMA_VERSION,))
-        found = connection.execute("SELECT max(version) FROM schema_version").fetchone()
-        if found != (_SCHEMA_VERSION,):
-            raise StoreFailed(f"the tables in PostgreSQL are of version {found and found[0]}, this Breakeven has {_SCHEMA_VERSION}")
+        for (version,) in connection.execute("SELECT version FROM schema_version"):
+            if version != _SCHEMA_VERSION:
+                raise StoreFailed(f"the tables in PostgreSQL are of version {version}, ours are of {_SCHEMA_VERSION}")
 
 
 def _name(url: str) -> str:

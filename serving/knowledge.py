@@ -162,8 +162,8 @@ class Knowledge:
 
     async def calibration(self, caller: Caller, knowledge: str) -> dict[str, Any]:
         """What the minimum score was measured on, and how much has changed since. Raises NotFound."""
-        found = self._calibrator.current(caller.tenant, knowledge)
         drift = await self._run(lambda: self._calibrator.drift(caller.tenant, knowledge))
+        found = self._calibrator.current(caller.tenant, knowledge)
         if found is None or drift is None:
             raise NotFound(f"'{knowledge}' is not calibrated: `breakeven calibrate --knowledge {knowledge}`")
         warning = outdated(knowledge, drift) if drift > MAX_DRIFT else None
