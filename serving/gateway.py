@@ -70,11 +70,11 @@ class Gateway:
     # Set once the configured documents are in: until then a question might abstain that has an answer.
     documents_in: asyncio.Event
 
-    def readiness(self) -> dict[str, bool]:
+    async def readiness(self) -> dict[str, bool]:
         """What must be true before requests should come."""
         return {
             "engine": self.engine.ready,
-            "store": self.knowledge.healthy(),
+            "store": await self.knowledge.healthy(),
             "documents": self.documents_in.is_set(),
         }
 

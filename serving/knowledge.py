@@ -31,6 +31,7 @@ from serving.trace import CLIENT_CLOSED, Trace
 
 T = TypeVar("T")
 _TEXTS_AT_ONCE = 16
+_HEALTHY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Knowledge:
         self._retriever, self._store, self._embedder = retriever, store, embedder
         self._executor, self._ingestion = threads.search, threads.ingestion
         self._defaults, self._calibrator = defaults, calibrator
+        self._probe: asyncio.Task[bool] | None = None
 
     @property
     def embedding_model(self) -> str:
@@ -80,9 +82,12 @@ class Knowledge:
         """What the vector of one passage takes."""
         return self._embedder.dimensions * np.dtype(np.float32).itemsize
 
-    def healthy(self) -> bool:
-        """True if the store answers."""
-        return self._store.healthy()
+    async def healthy(self) -> bool:
+        """True if the store answers, and soon: its servers may hang."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(asyncio.to_thread(self._store.healthy))
+        done, _ = await asyncio.wait([self._probe], timeout=_HEALTHY_S)
+        return bool(done) and self._probe.result()
 
     async def names(self, caller: Caller) -> list[str]:
         """Knowledge bases of the caller's tenant."""

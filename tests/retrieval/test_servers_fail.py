@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -90,7 +91,7 @@ def test_a_key_for_chroma(chroma_url: str) -> None:
 
 @pytest.mark.parametrize(("trouble", "error"), [({"status": 502}, StoreFailed), ({"hang": True}, StoreUnreachable)])
 def test_a_chroma_that_answers_badly(
-    chroma_url: str, tmp_path: Path, trouble: dict[str, bool], error: type[Exception]
+    chroma_url: str, tmp_path: Path, trouble: dict[str, Any], error: type[Exception]
 ) -> None:
     with gate(chroma_url, **trouble) as url, pytest.raises(error, match=r"bad gateway|timed out"):
         retriever(tmp_path, Servers(ChromaServer(url, timeout_s=1)))

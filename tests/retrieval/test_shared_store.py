@@ -65,13 +65,17 @@ def open_store(servers: tuple[str, Cluster], tmp_path: Path) -> Iterator[OpenSto
     opened: list[Store] = []
 
     def another(embedder: HashingEmbedder = EMBEDDER) -> Store:
-        places = Servers(ChromaServer(chroma), Postgres(cluster.url()))
-        opened.append(Store(tmp_path, embedder.fingerprint, embedder.dimensions, servers=places))
+        opened.append(shared(tmp_path, chroma, cluster, embedder))
         return opened[-1]
 
     yield another
     for store in opened:
         store.close()
+
+
+def shared(path: Path, chroma: str, cluster: Cluster, embedder: HashingEmbedder = EMBEDDER) -> Store:
+    servers = Servers(ChromaServer(chroma), Postgres(cluster.url()))
+    return Store(path, embedder.fingerprint, embedder.dimensions, servers=servers)
 
 
 def retriever(store: Store, mode: Mode = "hybrid") -> Retriever:
@@ -194,24 +198,32 @@ def test_another_embedder_is_refused(open_store: Callable[..., Store]) -> None:
         open_store(HashingEmbedder(EMBEDDER.dimensions, max_tokens=32))
 
 
-def test_a_new_database_takes_in_what_chroma_holds(
-    open_store: OpenStore, servers: tuple[str, Cluster], tmp_path: Path
-) -> None:
-    url, cluster = servers
-    alone = Store(tmp_path, EMBEDDER.fingerprint, EMBEDDER.dimensions, servers=Servers(ChromaServer(url)))
+def test_a_new_database_takes_in_what_chroma_holds(postgres: Cluster, tmp_path: Path) -> None:
+    """So an embedded store moves to servers, and a lost database is made again."""
+    postgres.empty()
+    home = tmp_path / "chroma"
+    alone = Store(home, EMBEDDER.fingerprint, EMBEDDER.dimensions)
     put(alone, "a.md", "old leave")
     put(alone, "a.md", "annual leave")
     put(alone, "b.md", "rain gauge")
     before = alone.documents("acme", "kb")
     alone.close()
-    store = open_store()
-    assert store.documents("acme", "kb") == before
-    assert texts(store) == ["annual leave", "rain gauge"]
-    assert put(store, "a.md", "annual leave") == "unchanged"
-    assert put(store, "a.md", "parental leave") == "updated"
-    assert_nothing_left(store, cluster)
-    store.drop_knowledge("acme", "kb")
-    assert open_store().knowledge_bases("acme") == []  # not taken in again
+    with chroma_server(home) as (url, _):
+        for _ in range(2):
+            postgres.empty()
+            store = shared(tmp_path, url, postgres)
+            assert store.documents("acme", "kb") == before
+            assert texts(store) == ["annual leave", "rain gauge"]
+            assert put(store, "a.md", "annual leave") == "unchanged"
+            store.close()
+        store = shared(tmp_path, url, postgres)
+        assert put(store, "a.md", "parental leave") == "updated"
+        assert_nothing_left(store, postgres)
+        store.drop_knowledge("acme", "kb")
+        store.close()
+        store = shared(tmp_path, url, postgres)
+        assert store.knowledge_bases("acme") == []  # not taken in again
+        store.close()
 
 
 def test_a_drop_that_was_interrupted_is_finished(open_store: OpenStore, servers: tuple[str, Cluster]) -> None:
@@ -232,12 +244,7 @@ def test_a_catalogue_is_not_used_with_another_chroma(
     store = open_store()
     put(store, "a.md", "leave")
     with chroma_server(tmp_path / "other") as (url, _), pytest.raises(VectorsElsewhere, match=r"retrieval\.chroma_url"):
-        Store(
-            tmp_path,
-            EMBEDDER.fingerprint,
-            EMBEDDER.dimensions,
-            servers=Servers(ChromaServer(url), Postgres(servers[1].url())),
-        )
+        shared(tmp_path, url, servers[1])
     empty_chroma(servers[0])
     with pytest.raises((VectorsElsewhere, UnknownKnowledge)):
         texts(store)

@@ -1,6 +1,8 @@
 """Two gateways with a home each, over one Chroma server and one PostgreSQL: their documents are the same."""
 
 import asyncio
+import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from retrieval.lock import OwnerLock
 from serving.access import open_documents
 from serving.gateway import open_store, owned_store
 from serving.settings import SettingsError, load_settings
-from tests.servers import Cluster, free_port
+from tests.servers import Cluster, chroma_server, free_port
 from tests.serving.gateways import Running, running, settings_for
 
 Pair = tuple[Running, Running]
@@ -107,3 +109,25 @@ def test_a_url_of_the_wrong_kind_is_refused_without_showing_it(variable: str, va
     with pytest.raises(SettingsError, match=r"setting (retrieval\.chroma|database)_url") as said:
         load_settings(environ={variable: value})
     assert "secret" not in str(said.value)
+
+
+async def test_a_server_that_is_gone_is_seen_and_hangs_nothing(tmp_path: Path) -> None:
+    """Not ready, and a question is a 503 that says why; nobody else waits for it."""
+    with chroma_server(tmp_path / "data") as (url, process):
+        settings = settings_for(tmp_path, retrieval={"chroma_url": url, "chroma_timeout_s": 30})
+        async with running(settings) as stack, httpx.AsyncClient(base_url=stack.url, timeout=60) as client:
+            assert (await client.get("/readyz")).status_code == 200
+            process.send_signal(signal.SIGSTOP)
+            ready = await client.get("/readyz")
+            assert (ready.status_code, ready.json()["checks"]["store"]) == (503, False)
+            asked = asyncio.create_task(
+                client.post("/v1/breakeven/knowledge/books/search", json={"query": "rain gauge"})
+            )
+            await asyncio.sleep(0.1)
+            started = time.monotonic()
+            assert (await client.get("/livez")).status_code == 200
+            assert time.monotonic() - started < 5
+            process.kill()
+            answer = await asked
+            assert answer.status_code == 503
+            assert "the Chroma server cannot be reached" in answer.json()["error"]["message"]
