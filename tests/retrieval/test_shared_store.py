@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,16 @@ from retrieval.pipeline import Policy, Retriever, Scope
 from retrieval.postgres import Postgres
 from retrieval.search import Base, Mode
 from retrieval.selection import Limits
+from retrieval.shared_bases import SharedBases
 from retrieval.store import Servers, Store
-from retrieval.vectors import ChromaServer
+from retrieval.vectors import ChromaDatabase, ChromaServer
 from tests.servers import Cluster, chroma_server, empty_chroma
 
 EMBEDDER = HashingEmbedder()
 EVERYONE = frozenset({"everyone"})
 ME = Scope("acme", EVERYONE)
 PARTS, DOCUMENTS = 4, 5
+MODES: tuple[Mode, ...] = ("dense", "lexical")
 
 # Changes documents at random until it is killed, or as often as it is told.
 WRITE = """
@@ -151,16 +154,20 @@ def test_what_one_writes_the_other_answers_at_once(open_store: OpenStore) -> Non
 def test_writers_in_several_processes_and_a_reader(open_store: OpenStore, servers: tuple[str, Cluster]) -> None:
     store = open_store()
     put(store, "d0.md", "\n\n".join(f"doc 0 version first part {part} " + "word " * 40 for part in range(PARTS)))
-    writers = [write(servers, name, 40) for name in ("a", "b")]
     looks = 0
     seen: set[tuple[str, str]] = set()
-    while any(writer.poll() is None for writer in writers):
-        for mode in ("dense", "lexical"):
-            found = versions_found(store, "dense" if mode == "dense" else "lexical")
-            assert_whole(found)
-            seen |= set(found)
-            looks += 1
-    assert [writer.wait() for writer in writers] == [0, 0]
+    with write(servers, "a", 40) as one, write(servers, "b", 40) as two:
+        try:
+            while one.poll() is None or two.poll() is None:
+                for mode in MODES:
+                    found = versions_found(store, mode)
+                    assert_whole(found)
+                    seen |= set(found)
+                    looks += 1
+        finally:
+            one.kill()
+            two.kill()
+    assert (one.returncode, two.returncode) == (0, 0)
     assert looks > 10
     assert len(seen) > 10  # it did see them change
     assert_nothing_left(store, servers[1])
@@ -190,6 +197,40 @@ def test_killed_writers_leave_nothing(open_store: OpenStore, servers: tuple[str,
     assert interrupted > 0, "no writer was killed in the middle: the test has tested nothing"
     assert_nothing_left(open_store(), servers[1])  # whoever starts cleans up
     assert versions_found(open_store(), "dense") == versions_found(store, "lexical")
+
+
+@pytest.mark.parametrize(
+    ("step", "seen"), [("begun", "old leave"), ("written", "old leave"), ("switched", "new leave"), ("condemned", None)]
+)
+def test_a_writer_that_ends_after_each_step(
+    open_store: OpenStore, servers: tuple[str, Cluster], step: str, seen: str | None
+) -> None:
+    store = open_store()
+    put(store, "a.md", "old leave")
+    put(store, "b.md", "rain gauge")
+    database, chroma = Postgres(servers[1].url()), ChromaDatabase(ChromaServer(servers[0]), 10)
+    with SharedBases(chroma, database, EMBEDDER.fingerprint).change("acme", "kb", "a.md") as change:
+        old = change.current
+        assert old is not None
+        version = ""
+        if step == "condemned":
+            change.condemn()
+        else:
+            version, _ = change.begin(1)
+        if step in ("written", "switched"):
+            [(_, row)] = change.base.vectors.rows([f"{old.version}-0"]).values()
+            change.base.vectors.write([f"{version}-0"], EMBEDDER.encode(["new leave"]), ["new leave"], [row])
+            change.base.lexical.add({f"{version}-0": "new leave"}, version)
+        if step == "switched":
+            change.switch(replace(old, version=version, digest="other"))
+    database.close()  # and with it the lock: as if it had been killed here
+    expected = sorted(filter(None, [seen, "rain gauge"]))
+    assert texts(store) == expected
+    assert servers[1].run_sql("SELECT count(*) FROM breakeven.leftovers") == [(1,)]
+    again = open_store()
+    assert_nothing_left(again, servers[1])
+    assert texts(store) == texts(again) == expected
+    assert [info.source for info in again.documents("acme", "kb")] == (["a.md"] if seen else []) + ["b.md"]
 
 
 def test_another_embedder_is_refused(open_store: Callable[..., Store]) -> None:
