@@ -30,7 +30,7 @@ class SharedBases:
 
     def __init__(self, chroma: ChromaDatabase, database: Postgres, fingerprint: str) -> None:
         self._chroma, self._database, self._fingerprint = chroma, database, fingerprint
-        self._open: dict[int, Base] = {}
+        self._open: dict[tuple[str, str], Base] = {}
         self._writers = threading.BoundedSemaphore(_WRITERS)
         self._stilling = threading.Lock()
         for knowledge, stored in database.rows("SELECT knowledge, fingerprint FROM bases ORDER BY id"):
@@ -106,21 +106,24 @@ class SharedBases:
         rows = self._database.rows(
             "SELECT id, collection FROM in_use WHERE tenant = %s AND knowledge = %s", (tenant, knowledge)
         )
+        known = self._open.get((tenant, knowledge))
         if not rows:
+            self._open.pop((tenant, knowledge), None)
             return None
         id, collection = rows[0]
-        if id not in self._open:
-            try:
-                with mapped_errors(knowledge):
-                    vectors = self._chroma.open(collection_name(tenant, knowledge))
-            except UnknownKnowledge:
-                vectors = None
-            if vectors is None or vectors.id != collection:
-                if not self._database.rows("SELECT 1 FROM in_use WHERE id = %s", (id,)):
-                    return None  # dropped just now
-                raise VectorsElsewhere(knowledge)
-            self._open[id] = self._base(id, knowledge, vectors)
-        return self._open[id]
+        if known is not None and _catalogue(known).id == id:
+            return known
+        try:
+            with mapped_errors(knowledge):
+                vectors = self._chroma.open(collection_name(tenant, knowledge))
+        except UnknownKnowledge:
+            vectors = None
+        if vectors is None or vectors.id != collection:
+            if not self._database.rows("SELECT 1 FROM in_use WHERE id = %s", (id,)):
+                return None  # dropped just now
+            raise VectorsElsewhere(knowledge)
+        base = self._open[tenant, knowledge] = self._base(id, knowledge, vectors)
+        return base
 
     def _base(self, id: int, knowledge: str, vectors: ChromaVectors) -> Base:
         catalogue = SharedCatalogue(self._database, id, knowledge)
@@ -163,7 +166,7 @@ class SharedBases:
         base.catalogue.refresh()
         synchronise(base)
         session.rows("UPDATE bases SET collection = %s WHERE id = %s", (vectors.id, id))
-        self._open[id] = base
+        self._open[tenant, knowledge] = base
         return base
 
     def _begun(self, session: Session, base: Base, source: str) -> SharedChange:
@@ -178,7 +181,7 @@ class SharedBases:
         """Chroma first: until the row is gone, too, somebody will finish this."""
         self._chroma.drop(collection_name(tenant, knowledge), missing_ok=True)
         session.rows("DELETE FROM bases WHERE id = %s", (id,))
-        self._open.pop(id, None)
+        self._open.pop((tenant, knowledge), None)
 
     def _finish_drops(self) -> None:
         for id, tenant, knowledge in self._database.rows("SELECT id, tenant, knowledge FROM bases WHERE dropping"):

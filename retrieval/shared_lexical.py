@@ -1,8 +1,8 @@
 """The lexical index in PostgreSQL: its full-text search finds the passages, BM25 computed in SQL ranks them.
 
 PostgreSQL's own ranking knows neither how rare a word is nor how long a passage is: on SciFact its nDCG@10 is .590
-where BM25's is .684 (lexical only, passages of 900 characters). Rarity and lengths are kept with the index. How often a
-word occurs in a passage is read back from `ts_rank` of that word alone, which depends on nothing else.
+where BM25's is .684 (words alone, passages of 900 characters; tantivy's .677). Rarity and lengths are kept with the
+index. How often a word occurs in a passage is read from `ts_rank` of that word alone, which depends on nothing else.
 
 Reading a passage's words costs microseconds for each word of the question, so when many passages share words with it,
 those are scored that have its rarer words: on 114,000 passages as good as scoring all, in a tenth of the time.
