@@ -5,42 +5,43 @@ writer at a time change a document, and keeps what a crash left behind from bein
 """
 
 import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from retrieval import filters
 from retrieval.catalogue import Catalogue, Entry
 from retrieval.lexical import lexical_text
+from retrieval.rows import passage_ids
 from retrieval.search import Base, Vectors
 
 
-class Change(Protocol):
-    """The turn to change one document: nobody else does, or drops its knowledge base, meanwhile."""
+class Turn(Protocol):
+    """The turn to change some documents: nobody else does, or drops their knowledge base, meanwhile."""
 
     @property
     def base(self) -> Base:
-        """The document's knowledge base."""
+        """The documents' knowledge base."""
         ...
 
-    @property
-    def current(self) -> Entry | None:
-        """What is stored of it."""
+    def current(self, source: str) -> Entry | None:
+        """What is stored of a document."""
         ...
 
-    def begin(self, chunks: int) -> tuple[str, int]:
-        """A new version of so many passages, not visible until switch(), and its sequence number."""
+    def begin(self, chunks: Mapping[str, int]) -> dict[str, str]:
+        """New versions of so many passages, by source, not visible until switch()."""
         ...
 
-    def switch(self, entry: Entry) -> None:
-        """The new version is visible and the old one is not."""
+    def switch(self, entries: Sequence[Entry]) -> None:
+        """The new versions are visible and the old ones are not."""
         ...
 
-    def condemn(self) -> None:
-        """Hides the document before it is erased. Should erasing fail, it is listed and can be erased again."""
+    def condemn(self, source: str) -> None:
+        """Hides a document before it is erased. Should erasing fail, it is listed and can be erased again."""
         ...
 
-    def erased(self, entry: Entry) -> None:
-        """A version that was replaced or condemned is gone from disk."""
+    def erased(self, entries: Sequence[Entry]) -> None:
+        """Versions that were replaced or condemned are gone from disk."""
         ...
 
 
@@ -51,10 +52,10 @@ class Bases(Protocol):
         """Raises UnknownKnowledge."""
         ...
 
-    def change(
-        self, tenant: str, knowledge: str, source: str, *, create: bool = False
-    ) -> AbstractContextManager[Change]:
-        """Waits for the turn to change a document; the knowledge base is made if need be and `create` says so.
+    def turn(
+        self, tenant: str, knowledge: str, sources: Collection[str], *, create: bool = False
+    ) -> AbstractContextManager[Turn]:
+        """Waits for the turn to change documents; the knowledge base is made if need be and `create` says so.
 
         Raises UnknownKnowledge, BadName."""
         ...
@@ -84,35 +85,30 @@ class Bases(Protocol):
         ...
 
 
-def passage_ids(version: str, chunks: int) -> list[str]:
-    """Of all passages of a version, the first one first."""
-    return [f"{version}-{index}" for index in range(chunks)]
-
-
-def erase(base: Base, version: str, chunks: int) -> None:
+def erase(base: Base, entries: Sequence[Entry]) -> None:
     """From the words first: what is left of it in Chroma is found again at the next start."""
-    base.lexical.remove([version])
-    base.vectors.delete(passage_ids(version, chunks))
+    base.lexical.remove([entry.version for entry in entries])
+    base.vectors.delete([id for entry in entries for id in passage_ids(entry)])
 
 
 def recover(vectors: Vectors) -> Catalogue:
     """What whole versions Chroma holds; removes those that were not finished or were replaced when their owner died."""
-    first = vectors.rows(sorted(vectors.matching({"index": 0})))
-    catalogue = Catalogue.of([row for _, row in first.values()])
+    catalogue = Catalogue.of(vectors.metadata({"index": 0}))
     versions = catalogue.versions()
-    vectors.delete([id for id in vectors.matching(None) if id.rpartition("-")[0] not in versions])
+    if vectors.count() != sum(entry.info.chunks for entry in versions.values()):
+        vectors.delete([id for id in vectors.matching(None) if id.rpartition("-")[0] not in versions])
     return catalogue
 
 
 def synchronise(base: Base) -> None:
     """Makes the lexical index hold what the catalogue says is in Chroma."""
     present, current = base.lexical.sizes(), base.catalogue.versions()
-    base.lexical.remove([version for version, size in present.items() if current.get(version) != size])
-    missing = {version: size for version, size in current.items() if present.get(version) != size}
-    for version, size in missing.items():
-        rows = base.vectors.rows(passage_ids(version, size))
-        texts = {id: lexical_text(row["title"], row["heading"], text) for id, (text, row) in rows.items()}
-        base.lexical.add(texts, version)
+    sizes = {version: entry.info.chunks for version, entry in current.items()}
+    base.lexical.remove([version for version, size in present.items() if sizes.get(version) != size])
+    for entry in [entry for version, entry in current.items() if present.get(version) != entry.info.chunks]:
+        rows = base.vectors.rows(passage_ids(entry))
+        texts = {id: lexical_text(entry.info.title, row["heading"], text) for id, (text, row) in rows.items()}
+        base.lexical.add(texts, entry.version)
     base.lexical.commit()
 
 

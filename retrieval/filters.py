@@ -1,13 +1,13 @@
 """Who may see which passage, and what a caller may narrow a search by.
 
-They must not meet: a caller's filter becomes a Chroma `where` clause that reaches only the document attributes and the
-source, never the keys that carry groups and versions. Who sees what is decided by the catalogue from those keys, and a
-passage has to pass both.
+They must not meet: a caller's filter becomes a clause that reaches only the document attributes and the source, never
+the keys that carry groups and versions. Who sees what is decided by the catalogue, which also applies the clause: both
+are about whole documents, of which there are few, and a passage's document has to pass both.
 """
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from retrieval.errors import BadFilter, BadName
@@ -56,7 +56,7 @@ def stored_attributes(attributes: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 
 def translate(filter: Mapping[str, Any]) -> Where:
-    """A caller's filter as a clause that can only narrow. Chroma's syntax; several keys in one object mean $and.
+    """A caller's filter as a clause that can only narrow: one key each level; several keys in one object mean $and.
 
     Raises BadFilter for anything else, and for more than MAX_DEPTH levels or MAX_CONDITIONS conditions.
     """
@@ -66,8 +66,35 @@ def translate(filter: Mapping[str, Any]) -> Where:
     return conditions
 
 
+def matches(where: Where, row: Mapping[str, Scalar]) -> bool:
+    """Whether a document passes a translated filter; `row` has its stored attributes and its source.
+
+    3 equals 3.0 and no number equals true or text. What lacks the key passes $ne and $nin and nothing else.
+    """
+    ((key, value),) = where.items()
+    if key == "$and":
+        return all(matches(part, row) for part in value)
+    if key == "$or":
+        return any(matches(part, row) for part in value)
+    ((operator, operand),) = value.items()
+    return _TESTS[operator](row.get(key), operand)
+
+
+def sources(where: Where) -> list[str] | None:
+    """The only sources that can pass a translated filter, None if it names none: saves trying it on every document."""
+    if "$and" in where:
+        return next((found for part in where["$and"] if (found := sources(part)) is not None), None)
+    wanted = where.get("source", {})
+    return [wanted["$eq"]] if "$eq" in wanted else wanted.get("$in")
+
+
+def reads_source(where: Where) -> bool:
+    """Whether a translated filter asks for the source at all."""
+    return "source" in where or any(reads_source(part) for key in ("$and", "$or") for part in where.get(key, ()))
+
+
 def join(operator: str, clauses: list[Where]) -> Where:
-    """The clauses under $and or $or, which Chroma accepts for two or more only."""
+    """The clauses under $and or $or, if there are two or more."""
     return clauses[0] if len(clauses) == 1 else {operator: clauses}
 
 
@@ -122,3 +149,23 @@ def _is_list(value: object) -> bool:
 
 def _size(clause: Where) -> int:
     return sum(sum(map(_size, value)) if key in ("$and", "$or") else 1 for key, value in clause.items())
+
+
+def _same(stored: Scalar | None, wanted: Scalar) -> bool:
+    return isinstance(stored, bool) == isinstance(wanted, bool) and stored == wanted
+
+
+def _number(stored: Scalar | None) -> bool:
+    return isinstance(stored, int | float) and not isinstance(stored, bool)
+
+
+_TESTS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "$eq": _same,
+    "$ne": lambda stored, wanted: not _same(stored, wanted),
+    "$in": lambda stored, wanted: any(_same(stored, one) for one in wanted),
+    "$nin": lambda stored, wanted: not any(_same(stored, one) for one in wanted),
+    "$gt": lambda stored, wanted: _number(stored) and stored > wanted,
+    "$gte": lambda stored, wanted: _number(stored) and stored >= wanted,
+    "$lt": lambda stored, wanted: _number(stored) and stored < wanted,
+    "$lte": lambda stored, wanted: _number(stored) and stored <= wanted,
+}

@@ -7,7 +7,6 @@ who may see which is decided by the store, in one place for both kinds of search
 
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, Self
@@ -16,7 +15,7 @@ import tantivy
 
 from retrieval.errors import StoreFailed
 
-_SCHEMA_VERSION = "1"  # names the folder: another schema or analysis starts an empty index, which is then filled again
+_SCHEMA_VERSION = "2"  # names the folder: another schema or analysis starts an empty index, which is then filled again
 _ANALYSIS = "stemmed"
 _HEAP_BYTES = 32_000_000  # a budget, not an allocation
 LONGEST_WORD = 64
@@ -43,8 +42,9 @@ class LexicalIndex(Protocol):
         """How many passages of each version there are."""
         ...
 
-    def search(self, question: str, limit: int) -> dict[str, float]:
-        """The ids of at most `limit` passages and their BM25 scores (> 0), best first."""
+    def search(self, question: str, limit: int, versions: Collection[str] | None = None) -> dict[str, float]:
+        """The ids of at most `limit` passages (None: of all, or of these versions only) and their BM25 scores (> 0),
+        best first. The scores are those of a search without restriction."""
         ...
 
     def score(self, question: str, ids: Collection[str]) -> dict[str, float]:
@@ -74,7 +74,7 @@ class TantivyIndex:
         self._folder.mkdir(parents=True, exist_ok=True)
         builder = tantivy.SchemaBuilder()
         builder.add_text_field("id", stored=True, tokenizer_name="raw", index_option="basic")
-        builder.add_text_field("version", stored=True, tokenizer_name="raw", index_option="basic")
+        builder.add_text_field("version", fast=True, tokenizer_name="raw", index_option="basic")
         builder.add_text_field("text", tokenizer_name=_ANALYSIS, index_option="freq")
         self._index = tantivy.Index(builder.build(), path=str(self._folder))
         self._analyzer = _analyzer()
@@ -111,23 +111,20 @@ class TantivyIndex:
     def sizes(self) -> dict[str, int]:
         """See LexicalIndex."""
         searcher = self._searcher()
-        everything = tantivy.Query.all_query()
-        hits = searcher.search(everything, max(1, searcher.num_docs), count=False).hits
-        return dict(Counter(str(searcher.doc(address)["version"][0]) for _, address in hits))
+        by_version = {"terms": {"field": "version", "size": max(1, searcher.num_docs)}}
+        found = searcher.aggregate(tantivy.Query.all_query(), {"versions": by_version})
+        return {str(each["key"]): int(each["doc_count"]) for each in found["versions"]["buckets"]}
 
-    def search(self, question: str, limit: int) -> dict[str, float]:
+    def search(self, question: str, limit: int, versions: Collection[str] | None = None) -> dict[str, float]:
         """See LexicalIndex."""
         query = self._query(question)
-        return {} if query is None else self._hits(query, limit)
+        if query is None or versions is not None:
+            return self._among("version", versions or (), query, limit)
+        return self._hits(query, limit)
 
     def score(self, question: str, ids: Collection[str]) -> dict[str, float]:
         """See LexicalIndex."""
-        query = self._query(question)
-        if query is None or not ids:
-            return {}
-        those = tantivy.Query.const_score_query(tantivy.Query.term_set_query(self._index.schema, "id", list(ids)), 0.0)
-        must = tantivy.Occur.Must
-        return self._hits(tantivy.Query.boolean_query([(must, those), (must, query)]), len(ids))
+        return self._among("id", ids, self._query(question), len(ids))
 
     def commit(self) -> None:
         """See LexicalIndex."""
@@ -146,6 +143,14 @@ class TantivyIndex:
         with self._lock:
             self._writer, self._dirty = None, False
             shutil.rmtree(self._folder.parent)
+
+    def _among(self, field: str, values: Collection[str], query: tantivy.Query | None, limit: int) -> dict[str, float]:
+        if query is None or not values:
+            return {}
+        named = tantivy.Query.term_set_query(self._index.schema, field, list(values))
+        must = tantivy.Occur.Must
+        parts = [(must, tantivy.Query.const_score_query(named, 0.0)), (must, query)]
+        return self._hits(tantivy.Query.boolean_query(parts), limit)
 
     def _hits(self, query: tantivy.Query, limit: int) -> dict[str, float]:
         searcher = self._searcher()

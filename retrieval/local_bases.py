@@ -5,7 +5,7 @@ version without it does not exist; so opening finds out what there is, and remov
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,39 +14,41 @@ from typing import Any
 from retrieval.bases import collection_name, described, recover, synchronise
 from retrieval.catalogue import Catalogue, Entry
 from retrieval.errors import EmbedderMismatch, UnknownKnowledge
+from retrieval.exact import ExactScores
 from retrieval.lexical import TantivyIndex
 from retrieval.search import Base
 from retrieval.vectors import ChromaDatabase
 
 
 @dataclass(frozen=True, slots=True)
-class LocalChange:
-    """See Change."""
+class LocalTurn:
+    """See Turn."""
 
     base: Base
-    source: str
 
-    @property
-    def current(self) -> Entry | None:
-        """See Change."""
-        return self.base.catalogue.entries.get(self.source)
+    def current(self, source: str) -> Entry | None:
+        """See Turn."""
+        return self.base.catalogue.entries.get(source)
 
-    def begin(self, chunks: int) -> tuple[str, int]:  # noqa: ARG002  # whoever shares the store has to note it
-        """See Change."""
-        return self.base.catalogue.begin(self.source)
+    def begin(self, chunks: Mapping[str, int]) -> dict[str, str]:
+        """See Turn."""
+        return {source: self.base.catalogue.begin(source) for source in chunks}
 
-    def switch(self, entry: Entry) -> None:
-        """See Change."""
-        self.base.catalogue.switch(entry)
+    def switch(self, entries: Sequence[Entry]) -> None:
+        """See Turn."""
+        for entry in entries:
+            self.base.catalogue.switch(entry)
 
-    def condemn(self) -> None:
-        """See Change."""
-        self.base.catalogue.condemn(self.source)
+    def condemn(self, source: str) -> None:
+        """See Turn."""
+        self.base.catalogue.condemn(source)
 
-    def erased(self, entry: Entry) -> None:
-        """See Change."""
-        if self.current is not None and self.current.version == entry.version:
-            self.base.catalogue.remove(self.source)
+    def erased(self, entries: Sequence[Entry]) -> None:
+        """See Turn."""
+        for entry in entries:
+            known = self.current(entry.info.source)
+            if known is not None and known.version == entry.version:
+                self.base.catalogue.remove(entry.info.source)
 
 
 class LocalBases:
@@ -74,7 +76,14 @@ class LocalBases:
         return base
 
     @contextmanager
-    def change(self, tenant: str, knowledge: str, source: str, *, create: bool = False) -> Iterator[LocalChange]:
+    def turn(
+        self,
+        tenant: str,
+        knowledge: str,
+        sources: Collection[str],  # noqa: ARG002  # one lock for all
+        *,
+        create: bool = False,
+    ) -> Iterator[LocalTurn]:
         """See Bases."""
         with self._writing:
             if create and (tenant, knowledge) not in self._open:
@@ -82,7 +91,7 @@ class LocalBases:
             base = self._open.get((tenant, knowledge))
             if base is None:
                 raise UnknownKnowledge(knowledge)
-            yield LocalChange(base, source)
+            yield LocalTurn(base)
 
     @contextmanager
     def still(self, base: Base) -> Iterator[None]:  # noqa: ARG002  # one lock for all
@@ -121,7 +130,8 @@ class LocalBases:
         about = described(tenant, knowledge, self._fingerprint)
         name = collection_name(tenant, knowledge)
         index = TantivyIndex.opened(self._lexical / name)
-        base = Base(knowledge, self._chroma.create(name, about), Catalogue(), index)
+        vectors = self._chroma.create(name, about)
+        base = Base(knowledge, vectors, Catalogue(), index, ExactScores(vectors))
         synchronise(base)  # an index that outlived a knowledge base of this name
         self._open[tenant, knowledge] = base
 
@@ -130,6 +140,7 @@ class LocalBases:
         if metadata.get("fingerprint") != self._fingerprint:
             raise EmbedderMismatch(knowledge, str(metadata.get("fingerprint", "none")), self._fingerprint)
         vectors = self._chroma.open(name)
-        base = Base(knowledge, vectors, recover(vectors), TantivyIndex.opened(self._lexical / name))
+        index = TantivyIndex.opened(self._lexical / name)
+        base = Base(knowledge, vectors, recover(vectors), index, ExactScores(vectors))
         self._open[tenant, knowledge] = base
         synchronise(base)

@@ -36,8 +36,9 @@ CREATE TABLE bases (
 CREATE VIEW in_use AS SELECT * FROM bases WHERE collection IS NOT NULL AND NOT dropping;
 CREATE TABLE documents (
     base BIGINT NOT NULL REFERENCES bases ON DELETE CASCADE, source TEXT NOT NULL, title TEXT NOT NULL,
-    sha256 TEXT NOT NULL, digest TEXT NOT NULL, chunks INTEGER NOT NULL, groups TEXT[] NOT NULL, version TEXT NOT NULL,
-    state TEXT NOT NULL, changed BIGINT NOT NULL, PRIMARY KEY (base, source)
+    sha256 TEXT NOT NULL, digest TEXT NOT NULL, chunks INTEGER NOT NULL, groups TEXT[] NOT NULL,
+    attributes TEXT NOT NULL, version TEXT NOT NULL, state TEXT NOT NULL, changed BIGINT NOT NULL,
+    PRIMARY KEY (base, source)
 );
 CREATE INDEX documents_changed ON documents (base, changed);
 CREATE TABLE leftovers (

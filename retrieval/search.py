@@ -1,28 +1,34 @@
 """Finds the passages of one knowledge base for a question: by meaning, by words, or by both.
 
-Each index is asked without a filter and what a caller may not see is dropped here, from both alike; only if too little
-is left is every passage that he may see scored. That keeps one rule for who sees what, gives the same answer as a
-filter inside the index, and costs a millisecond where the database's own filter costs a hundred. Knows no database:
-`Vectors` is what the store hands in.
+The vector index is asked without a filter, for as many more passages as the caller may see fewer, and what he may not
+see is dropped here; if that would be too many, each passage that he may see is scored instead. That keeps one rule for
+who sees what, finds all that a filter inside the index would, and costs milliseconds where the database's own filter
+costs a hundred. Knows no database: `Vectors` is what the store hands in.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.catalogue import Catalogue
+from retrieval.exact import ExactScores
 from retrieval.filters import Scalar, Where
-from retrieval.fusion import fuse
+from retrieval.fusion import fuse, promising
 from retrieval.lexical import LexicalIndex
 
 Mode = Literal["hybrid", "dense", "lexical"]
 
 DEPTH = 100  # candidates from each index; the order of the first ten does not change with more (fusion.py)
-_MOST = 5000  # passages scored one by one, when an index would have to be asked for more than that
+_MARGIN = 1.3  # asked for more than the share says, so that one question is mostly enough
+_MOST_SCORED = 20_000  # passages: what ExactScores keeps a few times over
+_WIDE = 30  # times the depth: from there on, scoring up to _MOST_SCORED from memory is faster than asking the index
+_DEARER = 4  # reading a passage's vector takes as long as asking the index for this many more
+_MOST_NAMED = 10_000  # versions that the lexical index is restricted to by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +53,20 @@ class Vectors(Protocol):
         """Cosine similarity by id of the `limit` nearest, best first."""
         ...
 
-    def embeddings(self, ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+    def embeddings(self, ids: list[str]) -> tuple[list[str], NDArray[np.float32]]:
         """(ids, their embeddings (n, dimensions)) of those that exist."""
         ...
 
     def matching(self, where: Where | None) -> set[str]:
         """The ids of all passages that a filter matches (None: all). Reads every passage's metadata."""
+        ...
+
+    def count(self) -> int:
+        """How many passages there are."""
+        ...
+
+    def metadata(self, where: Where) -> list[Mapping[str, Any]]:
+        """Of all passages that a filter matches."""
         ...
 
     def rows(self, ids: Sequence[str]) -> dict[str, tuple[str, Mapping[str, Any]]]:
@@ -82,11 +96,14 @@ class Base:
     vectors: Vectors
     catalogue: Catalogue
     lexical: LexicalIndex
+    exact: ExactScores
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, by whom. `filter` is a translated one. `depth` is how many candidates each index gives."""
+    """What is asked, by whom. `filter` is a translated one. `depth` is how many candidates each index gives. `first`:
+    how many of the ranked are the best of all candidates for certain; behind them passages that only the words found
+    may be missing, which saves reading their vectors."""
 
     text: str
     embedding: NDArray[np.float32]
@@ -94,6 +111,7 @@ class Question:
     filter: Where | None = None
     mode: Mode = "hybrid"
     depth: int = DEPTH
+    first: int = DEPTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +128,7 @@ class Candidates:
 def candidates(base: Base, question: Question) -> Candidates:
     """Ranks what may answer the question, within the caller's scope and filter."""
     seen = _Eligible(base, question)
-    if not seen.count:
+    if not seen.passages:
         return Candidates([], {}, None)
     started = time.perf_counter()
     cosine = seen.nearest()
@@ -120,11 +138,12 @@ def candidates(base: Base, question: Question) -> Candidates:
         return Candidates(list(cosine), cosine, best, {"dense": dense_done - started})
     words = seen.sharing_words()
     lexical_done = time.perf_counter()
-    cosine |= _cosines(base.vectors, question.embedding, [id for id in words if id not in cosine])
     if question.mode == "lexical":
+        cosine |= _cosines(base.vectors, question.embedding, [id for id in words if id not in cosine])
         ranked = [id for id in words if id in cosine]
     else:
         words |= base.lexical.score(question.text, [id for id in cosine if id not in words])
+        cosine |= _cosines(base.vectors, question.embedding, promising(cosine, words, question.first))
         ranked = fuse(cosine, words)
     seconds = {"dense": dense_done - started, "lexical": lexical_done - dense_done}
     return Candidates(ranked, cosine, best, seconds | {"fuse": time.perf_counter() - lexical_done})
@@ -133,7 +152,14 @@ def candidates(base: Base, question: Question) -> Candidates:
 def fetch(base: Base, ids: Sequence[str], cosine: Mapping[str, float]) -> list[Passage]:
     """The passages themselves, in the order of their ids; one that is gone meanwhile is left out."""
     rows = base.vectors.rows(ids)
-    return [_passage(base.name, id, *rows[id], cosine.get(id, 0.0)) for id in ids if id in rows]
+    found = []
+    for id in ids:
+        entry = base.catalogue.visible(_version(id))
+        if id in rows and entry is not None:
+            info, (text, row) = entry.info, rows[id]
+            place = row["heading"], text, row["start"], row["end"]
+            found.append(Passage(id, base.name, info.source, info.title, *place, cosine.get(id, 0.0)))
+    return found
 
 
 class _Eligible:
@@ -141,57 +167,54 @@ class _Eligible:
 
     def __init__(self, base: Base, question: Question) -> None:
         self._base, self._question = base, question
-        self._matching: set[str] | None = None
-        self.count = base.catalogue.size(question.groups)
-        if question.filter is not None and self.count:
-            sees = base.catalogue.sees
-            self._matching = {id for id in base.vectors.matching(question.filter) if sees(question.groups, id)}
-            self.count = len(self._matching)
+        self._allowed = base.catalogue.allow(question.groups, question.filter)
+        self.passages = self._allowed.passages
 
     def nearest(self) -> dict[str, float]:
         question, vectors = self._question, self._base.vectors
-        found = self._enough(lambda limit: vectors.nearest(question.embedding, limit))
-        if found is not None:
-            return found
-        return _cosines(vectors, question.embedding, self._ids(), question.depth)
+        limit = self._first_limit()
+        while self.passages > question.depth and not self._better_scored(limit):
+            found = vectors.nearest(question.embedding, limit)
+            kept = self._keep(found)
+            if len(kept) == question.depth or len(found) < limit:
+                return kept
+            limit *= 4
+        return self._base.exact.nearest(self._allowed.versions(), question.embedding, question.depth)
 
     def sharing_words(self) -> dict[str, float]:
         question, lexical = self._question, self._base.lexical
-        found = self._enough(lambda limit: lexical.search(question.text, limit))
-        return lexical.score(question.text, self._ids()) if found is None else found
-
-    def _enough(self, ask: Callable[[int], dict[str, float]]) -> dict[str, float] | None:
-        """The best `depth` that are eligible; None if so few are that each of them should be scored instead."""
-        depth = limit = self._question.depth
-        while self.count > (_MOST if limit > _MOST else depth):
-            found = ask(limit)
-            kept = [(id, score) for id, score in found.items() if self._has(id)]
-            if len(kept) >= depth or len(found) < limit:
-                return dict(kept[:depth])
+        limit = self._first_limit()
+        if limit > question.depth and len(self._allowed.versions()) <= _MOST_NAMED:
+            return lexical.search(question.text, question.depth, self._allowed.versions())
+        while True:
+            found = lexical.search(question.text, limit)
+            kept = self._keep(found)
+            if len(kept) == question.depth or len(found) < limit:
+                return kept
             limit *= 4
-        return None
 
-    def _has(self, id: str) -> bool:
-        if self._matching is not None:
-            return id in self._matching
-        return self._base.catalogue.sees(self._question.groups, id)
+    def _first_limit(self) -> int:
+        """How many to ask an index for, so that `depth` of them are likely to be allowed."""
+        depth, share = self._question.depth, self._allowed.share
+        return depth if share == 1 else int(_MARGIN * depth / share)
 
-    def _ids(self) -> set[str]:
-        return set(self._base.catalogue.ids(self._question.groups)) if self._matching is None else self._matching
+    def _better_scored(self, limit: int) -> bool:
+        """Whether scoring all that is allowed is faster than asking the index for `limit`."""
+        wide = limit > _WIDE * self._question.depth and self.passages <= _MOST_SCORED
+        return wide or limit > _DEARER * self.passages
+
+    def _keep(self, found: Mapping[str, float]) -> dict[str, float]:
+        allowed = ((id, score) for id, score in found.items() if self._allowed.has(_version(id)))
+        return dict(islice(allowed, self._question.depth))
 
 
-def _cosines(
-    vectors: Vectors, embedding: NDArray[np.float32], ids: Iterable[str], limit: int | None = None
-) -> dict[str, float]:
-    """Best first, at most `limit`."""
-    found, matrix = vectors.embeddings(list(ids))
+def _cosines(vectors: Vectors, embedding: NDArray[np.float32], ids: list[str]) -> dict[str, float]:
+    found, matrix = vectors.embeddings(ids)
     if not found:
         return {}
     scores = (matrix @ embedding) / (np.linalg.norm(matrix, axis=1) * np.linalg.norm(embedding))
-    order = np.argsort(-scores, kind="stable")[:limit]
-    return {found[at]: float(min(1.0, max(-1.0, scores[at]))) for at in order}
+    return dict(zip(found, np.clip(scores, -1.0, 1.0).tolist(), strict=True))
 
 
-def _passage(knowledge: str, id: str, text: str, metadata: Mapping[str, Any], score: float) -> Passage:
-    place = {key: metadata[key] for key in ("source", "title", "heading", "start", "end")}
-    return Passage(id=id, knowledge=knowledge, text=text, score=score, **place)
+def _version(id: str) -> str:
+    return id.rpartition("-")[0]

@@ -8,15 +8,16 @@ lock that the writers of their documents share.
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from retrieval.bases import collection_name, described, erase, recover, synchronise
 from retrieval.errors import BadName, EmbedderMismatch, UnknownKnowledge, VectorsElsewhere
+from retrieval.exact import ExactScores
 from retrieval.filters import is_name
 from retrieval.postgres import Postgres, Session, is_text
 from retrieval.search import Base
-from retrieval.shared_catalogue import SharedCatalogue, SharedChange, write_entries
+from retrieval.shared_catalogue import SharedCatalogue, SharedTurn, write_entries
 from retrieval.shared_lexical import PostgresIndex
 from retrieval.vectors import ChromaDatabase, ChromaVectors, mapped_errors
 
@@ -48,15 +49,20 @@ class SharedBases:
         return base
 
     @contextmanager
-    def change(self, tenant: str, knowledge: str, source: str, *, create: bool = False) -> Iterator[SharedChange]:
+    def turn(
+        self, tenant: str, knowledge: str, sources: Collection[str], *, create: bool = False
+    ) -> Iterator[SharedTurn]:
         """See Bases."""
-        if not is_text(source):
-            raise BadName("document", source, "PostgreSQL takes no zero bytes and no broken Unicode; rename it")
+        for source in sources:
+            if not is_text(source):
+                raise BadName("document", source, "PostgreSQL takes no zero bytes and no broken Unicode; rename it")
         with self._writers, self._database.session() as session:
             try:
                 base = self._held(session, tenant, knowledge, create=create)
-                session.lock(_key("document", tenant, knowledge, source))
-                yield self._begun(session, base, source)
+                # In one order, so that two who want the same documents never wait for each other.
+                for key in sorted(_key("document", tenant, knowledge, source) for source in sources):
+                    session.lock(key)
+                yield self._begun(session, base, sources)
             finally:
                 session.unlock_all()
 
@@ -127,7 +133,7 @@ class SharedBases:
 
     def _base(self, id: int, knowledge: str, vectors: ChromaVectors) -> Base:
         catalogue = SharedCatalogue(self._database, id, knowledge)
-        return Base(knowledge, vectors, catalogue, PostgresIndex(self._database, id))
+        return Base(knowledge, vectors, catalogue, PostgresIndex(self._database, id), ExactScores(vectors))
 
     def _held(self, session: Session, tenant: str, knowledge: str, *, create: bool) -> Base:
         """A knowledge base that nobody drops as long as the session lasts."""
@@ -169,13 +175,14 @@ class SharedBases:
         self._open[tenant, knowledge] = base
         return base
 
-    def _begun(self, session: Session, base: Base, source: str) -> SharedChange:
-        change = SharedChange(base, source, _catalogue(base), session)
-        change.catalogue.refresh()
-        for version, chunks in change.leftovers():
-            erase(base, version, chunks)
-            change.forget(version)
-        return change
+    def _begun(self, session: Session, base: Base, sources: Collection[str]) -> SharedTurn:
+        turn = SharedTurn(base, sources, _catalogue(base), session)
+        turn.catalogue.refresh()
+        left = turn.leftovers()
+        if left:
+            erase(base, left)
+            turn.erased(left)
+        return turn
 
     def _finish_drop(self, session: Session, id: int, tenant: str, knowledge: str) -> None:
         """Chroma first: until the row is gone, too, somebody will finish this."""
@@ -220,7 +227,7 @@ class SharedBases:
                 try:
                     base = self._held(session, tenant, knowledge, create=False)
                     if session.try_lock(_key("document", tenant, knowledge, source)):
-                        self._begun(session, base, source)
+                        self._begun(session, base, [source])
                 finally:
                     session.unlock_all()
 

@@ -5,8 +5,9 @@ transaction. A copy follows by asking for the rows marked later than it has seen
 and one after it that tells whether anything moved meanwhile.
 """
 
+import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ class SharedCatalogue(Catalogue):
     def refresh(self) -> int:
         """See Catalogue. Raises UnknownKnowledge if it was dropped."""
         rows = self._database.rows(
-            "SELECT generation, source, title, sha256, digest, chunks, groups, version, state "
+            "SELECT generation, source, title, sha256, digest, chunks, groups, attributes, version, state "
             "FROM bases LEFT JOIN documents ON base = id AND changed > %s WHERE id = %s AND NOT dropping",
             (self._seen, self._id),
         )
@@ -52,86 +53,92 @@ class SharedCatalogue(Catalogue):
             return self._seen
 
     def _apply(self, source: str, *columns: Any) -> None:
-        title, sha256, digest, chunks, groups, version, state = columns
+        title, sha256, digest, chunks, groups, attributes, version, state = columns
         if state == _GONE:
             self.remove(source)
             return
         info = DocumentInfo(source, title, sha256, chunks, frozenset(groups))
-        self.switch(Entry(info, digest, version))
+        self.switch(Entry(info, digest, version, json.loads(attributes)))
         if state == _CONDEMNED:
             self.condemn(source)
 
 
 @dataclass(frozen=True, slots=True)
-class SharedChange:
-    """See Change. `session` holds the lock: if it is lost, so is the right to make the new version visible."""
+class SharedTurn:
+    """See Turn. `session` holds the locks: if it is lost, so is the right to make new versions visible."""
 
     base: Base
-    source: str
+    sources: Collection[str]
     catalogue: SharedCatalogue
     session: Session
 
-    @property
-    def current(self) -> Entry | None:
-        """See Change."""
-        return self.catalogue.entries.get(self.source)
+    def current(self, source: str) -> Entry | None:
+        """See Turn."""
+        return self.catalogue.entries.get(source)
 
-    def begin(self, chunks: int) -> tuple[str, int]:
-        """See Change. What is noted is removed by somebody else if this process does not get to the end."""
+    def begin(self, chunks: Mapping[str, int]) -> dict[str, str]:
+        """See Turn. What is noted is removed by somebody else if this process does not get to the end."""
+        if not chunks:
+            return {}
         with self.session.transaction():
-            [(sequence,)] = self.session.rows(
-                "UPDATE bases SET sequence = sequence + 1 WHERE id = %s RETURNING sequence", (self.catalogue.id,)
+            [(last,)] = self.session.rows(
+                "UPDATE bases SET sequence = sequence + %s WHERE id = %s RETURNING sequence",
+                (len(chunks), self.catalogue.id),
             )
-            version = self.catalogue.named(self.source, sequence)
-            self._note(version, chunks)
-        return version, sequence
+            first = last - len(chunks) + 1
+            versions = {source: self.catalogue.named(source, first + at) for at, source in enumerate(chunks)}
+            self._note([(versions[source], source, size) for source, size in chunks.items()])
+        return versions
 
-    def switch(self, entry: Entry) -> None:
-        """See Change."""
-        old = self.current
+    def switch(self, entries: Sequence[Entry]) -> None:
+        """See Turn."""
+        if not entries:
+            return
+        old = [known for entry in entries if (known := self.current(entry.info.source)) is not None]
         with self.session.transaction():
             generation = self._next_generation()
-            if not self._forget(entry.version):
+            if self._forget([entry.version for entry in entries]) != len(entries):
                 raise StoreFailed("another gateway gave this version up in the meantime")
-            if old is not None:
-                self._note(old.version, old.info.chunks)
-            write_entries(self.session, self.catalogue.id, [entry], generation)
+            self._note([(entry.version, entry.info.source, entry.info.chunks) for entry in old])
+            write_entries(self.session, self.catalogue.id, entries, generation)
         self.catalogue.refresh()
 
-    def condemn(self) -> None:
-        """See Change."""
-        if self.current is not None:
+    def condemn(self, source: str) -> None:
+        """See Turn."""
+        known = self.current(source)
+        if known is not None:
             with self.session.transaction():
-                self._set_state(_CONDEMNED, self.current.version)
-                self._note(self.current.version, self.current.info.chunks)
+                self._set_state(_CONDEMNED, [known.version])
+                self._note([(known.version, source, known.info.chunks)])
         self.catalogue.refresh()
 
-    def erased(self, entry: Entry) -> None:
-        """See Change."""
-        self.forget(entry.version)
+    def erased(self, entries: Sequence[Entry]) -> None:
+        """See Turn."""
+        self.forget([entry.version for entry in entries])
 
-    def forget(self, version: str) -> None:
-        """A version that is not visible is gone from disk."""
-        with self.session.transaction():
-            self._set_state(_GONE, version)
-            self._forget(version)
-        self.catalogue.refresh()
+    def forget(self, versions: Sequence[str]) -> None:
+        """Versions that are not visible are gone from disk."""
+        if versions:
+            with self.session.transaction():
+                self._set_state(_GONE, versions)
+                self._forget(versions)
+            self.catalogue.refresh()
 
-    def leftovers(self) -> list[tuple[str, int]]:
-        """(version, passages) that may be on disk and must not be seen: their writers did not get to the end."""
+    def leftovers(self) -> list[Entry]:
+        """What may be on disk and must not be seen: its writers did not get to the end."""
         rows = self.session.rows(
-            "SELECT version, chunks FROM leftovers WHERE base = %s AND source = %s", (self.catalogue.id, self.source)
+            "SELECT version, source, chunks FROM leftovers WHERE base = %s AND source = ANY(%s)",
+            (self.catalogue.id, list(self.sources)),
         )
-        return [(version, chunks) for version, chunks in rows]
+        return [Entry(DocumentInfo(source, "", "", size, frozenset()), "", version) for version, source, size in rows]
 
-    def _set_state(self, state: str, version: str) -> None:
-        """Of the document, if this is its version."""
-        known = self.current
-        if known is not None and known.version == version:
-            self.session.rows(
-                "UPDATE documents SET state = %s, digest = '', changed = %s WHERE base = %s AND source = %s",
-                (state, self._next_generation(), self.catalogue.id, self.source),
-            )
+    def _set_state(self, state: str, versions: Sequence[str]) -> None:
+        """Of the documents of which these are the versions."""
+        self.session.rows(
+            "UPDATE documents SET state = %s, digest = '', changed = %s WHERE base = %s AND version = ANY(%s) "
+            "AND source = ANY(%s)",
+            (state, self._next_generation(), self.catalogue.id, list(versions), list(self.sources)),
+        )
 
     def _next_generation(self) -> int:
         """Locks the knowledge base's row until the transaction ends, so that generations appear in order."""
@@ -140,15 +147,16 @@ class SharedChange:
         )
         return int(rows[0][0])
 
-    def _note(self, version: str, chunks: int) -> None:
+    def _note(self, versions: Sequence[tuple[str, str, int]]) -> None:
+        names, sources, sizes = ([row[at] for row in versions] for at in range(3))
         self.session.rows(
-            "INSERT INTO leftovers VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            (self.catalogue.id, version, self.source, chunks),
+            "INSERT INTO leftovers SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::int[]) ON CONFLICT DO NOTHING",
+            (self.catalogue.id, names, sources, sizes),
         )
 
-    def _forget(self, version: str) -> bool:
-        statement = "DELETE FROM leftovers WHERE base = %s AND version = %s"
-        return self.session.changed(statement, (self.catalogue.id, version)) == 1
+    def _forget(self, versions: Sequence[str]) -> int:
+        statement = "DELETE FROM leftovers WHERE base = %s AND version = ANY(%s)"
+        return self.session.changed(statement, (self.catalogue.id, list(versions)))
 
 
 def write_entries(session: Session, id: int, entries: Iterable[Entry], generation: int) -> None:
@@ -156,12 +164,14 @@ def write_entries(session: Session, id: int, entries: Iterable[Entry], generatio
     for entry in entries:
         info = entry.info
         title = info.title if is_text(info.title) else info.source
-        row: Row = (info.source, title, info.sha256, entry.digest, info.chunks, sorted(info.groups), entry.version)
+        row: Row = (info.source, title, info.sha256, entry.digest, info.chunks, sorted(info.groups))
+        more: Row = (json.dumps(dict(entry.attributes)), entry.version, _VISIBLE)
         session.rows(
-            "INSERT INTO documents (base, changed, source, title, sha256, digest, chunks, groups, version, state) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+            "INSERT INTO documents (base, changed, source, title, sha256, digest, chunks, groups, attributes, "
+            "version, state) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
             "ON CONFLICT (base, source) DO UPDATE SET title = excluded.title, sha256 = excluded.sha256, "
-            "digest = excluded.digest, chunks = excluded.chunks, groups = excluded.groups, version = excluded.version, "
-            "state = excluded.state, changed = excluded.changed",
-            (id, generation, *row, _VISIBLE),
+            "digest = excluded.digest, chunks = excluded.chunks, groups = excluded.groups, "
+            "attributes = excluded.attributes, version = excluded.version, state = excluded.state, "
+            "changed = excluded.changed",
+            (id, generation, *row, *more),
         )

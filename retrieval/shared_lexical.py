@@ -88,13 +88,15 @@ class PostgresIndex:
         )
         return dict(rows)
 
-    def search(self, question: str, limit: int) -> dict[str, float]:
+    def search(self, question: str, limit: int, versions: Collection[str] | None = None) -> dict[str, float]:
         """See LexicalIndex."""
-        return self._scored(question, limit, None)
+        if versions is None:
+            return self._scored(question, limit, "", None)
+        return self._scored(question, limit, "AND version = ANY(%(those)s)", list(versions))
 
     def score(self, question: str, ids: Collection[str]) -> dict[str, float]:
         """See LexicalIndex."""
-        return self._scored(question, len(ids), list(ids)) if ids else {}
+        return self._scored(question, len(ids), "AND id = ANY(%(those)s)", list(ids))
 
     def commit(self) -> None:
         """See LexicalIndex."""
@@ -106,7 +108,9 @@ class PostgresIndex:
         """See LexicalIndex."""
         self.remove(list(self.sizes()))
 
-    def _scored(self, question: str, limit: int, ids: list[str] | None) -> dict[str, float]:
+    def _scored(self, question: str, limit: int, among: str, those: list[str] | None) -> dict[str, float]:
+        if those == []:
+            return {}
         with self._database.session() as session:
             weights = self._weights(session, question)
             if not weights:
@@ -114,17 +118,16 @@ class PostgresIndex:
             seeds: list[str] = []
             most = 0
             for word, (count, _) in sorted(weights.items(), key=lambda item: item[1]):
-                if seeds and most + count > _ENOUGH and ids is None:
+                if seeds and most + count > _ENOUGH and those is None:
                     break
                 seeds.append(word)
                 most += count
-            values: dict[str, object] = {"base": self._base, "limit": limit, "ids": ids, "ranks": _RANKS}
+            values: dict[str, object] = {"base": self._base, "limit": limit, "those": those, "ranks": _RANKS}
             values["any"] = " | ".join(map(_quoted, seeds))
             parts = []
             for at, (word, (_, rarity)) in enumerate(weights.items()):
                 values |= {f"word{at}": _quoted(word), f"rarity{at}": rarity}
                 parts.append(_PART.format(at=at))
-            among = "" if ids is None else "AND id = ANY(%(ids)s)"
             rows = session.rows(_SEARCH.format(score=" + ".join(parts), among=among), values)
             return {id: float(score) for id, score in rows}
 

@@ -9,6 +9,7 @@ that several share: who takes turns with whom is the business of `bases`.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval import filters
-from retrieval.bases import Bases, erase, passage_ids
+from retrieval.bases import Bases, Turn, erase
 from retrieval.catalogue import DocumentInfo, Entry, digest_of
 from retrieval.chunking import Chunk
 from retrieval.documents import Document
 from retrieval.errors import UnknownKnowledge
 from retrieval.filters import Scalar
-from retrieval.lexical import lexical_text
 from retrieval.local_bases import LocalBases
 from retrieval.postgres import Postgres
+from retrieval.rows import Change, NewDocument
 from retrieval.search import Base, Passage, Question, candidates, fetch
 from retrieval.shared_bases import SharedBases
 from retrieval.vectors import ChromaDatabase, ChromaServer, mapped_errors
@@ -87,28 +88,35 @@ class Store:
         groups: frozenset[str] = EVERYONE,
         attributes: Mapping[str, Scalar] | None = None,
     ) -> Status:
-        """Stores a document's passages, embeddings (len(chunks), dimensions), and drops those of its last version.
+        """replace_documents with one."""
+        new = NewDocument(document, chunks, embeddings, groups, attributes or {})
+        return self.replace_documents(tenant, knowledge, [new])[0]
 
-        Queries see the old version or the new, never both or neither. Returned means on disk. Raises BadName.
+    def replace_documents(self, tenant: str, knowledge: str, documents: Sequence[NewDocument]) -> list[Status]:
+        """Stores documents, each of another source, and drops the passages of their last versions. Many at once cost
+        little more than one: what takes the time is that the disk has them.
+
+        Of each, queries see the old version or the new, never both or neither. Returned means on disk. Raises BadName.
         """
-        if not chunks or embeddings.shape != (len(chunks), self._dimensions):
-            raise ValueError(f"{embeddings.shape} embeddings do not fit {len(chunks)} chunks x {self._dimensions}")
-        metadata = filters.stored_groups(groups) | filters.stored_attributes(attributes or {})
-        digest = digest_of(document.sha256, metadata)
-        with mapped_errors(knowledge), self._bases.change(tenant, knowledge, document.source, create=True) as change:
-            old = change.current
-            if old is not None and old.digest == digest:
-                return "unchanged"
-            version, sequence = change.begin(len(chunks))
-            metadata |= {"source": document.source, "title": document.title, "sha256": document.sha256}
-            metadata |= {"version": version, "digest": digest, "sequence": sequence, "chunks": len(chunks)}
-            _write(change.base, chunks, embeddings, metadata)
-            info = DocumentInfo(document.source, document.title, document.sha256, len(chunks), frozenset(groups))
-            change.switch(Entry(info, digest, version))
-            if old is not None:
-                erase(change.base, old.version, old.info.chunks)
-                change.erased(old)
-            return "updated" if old else "added"
+        for new in documents:
+            if not new.chunks or new.embeddings.shape != (len(new.chunks), self._dimensions):
+                size = f"{len(new.chunks)} chunks x {self._dimensions}"
+                raise ValueError(f"{new.embeddings.shape} embeddings do not fit {size}")
+        if len({new.document.source for new in documents}) < len(documents):
+            raise ValueError("two documents of one source at once")
+        sources = [new.document.source for new in documents]
+        every = [Change.of(new, "") for new in documents]
+        with mapped_errors(knowledge), self._bases.turn(tenant, knowledge, sources, create=True) as turn:
+            old = [turn.current(source) for source in sources]
+            changed = [was is None or was.digest != change.entry.digest for was, change in zip(old, every, strict=True)]
+            versions = turn.begin({new.document.source: len(new.chunks) for new in compress(documents, changed)})
+            _replace(
+                turn, [change.named(versions) for change in compress(every, changed)], list(compress(old, changed))
+            )
+        return [
+            "unchanged" if not moved else "added" if was is None else "updated"
+            for was, moved in zip(old, changed, strict=True)
+        ]
 
     def current(
         self,
@@ -129,13 +137,13 @@ class Store:
 
     def delete_document(self, tenant: str, knowledge: str, source: str) -> bool:
         """Whether there was such a document. Raises UnknownKnowledge."""
-        with mapped_errors(knowledge), self._bases.change(tenant, knowledge, source) as change:
-            entry = change.current
+        with mapped_errors(knowledge), self._bases.turn(tenant, knowledge, [source]) as turn:
+            entry = turn.current(source)
             if entry is None:
                 return False
-            change.condemn()
-            erase(change.base, entry.version, entry.info.chunks)
-            change.erased(entry)
+            turn.condemn(source)
+            erase(turn.base, [entry])
+            turn.erased([entry])
             return True
 
     def drop_knowledge(self, tenant: str, knowledge: str) -> None:
@@ -203,25 +211,18 @@ class Store:
             return base
 
 
-def _write(
-    base: Base, chunks: Sequence[Chunk], embeddings: NDArray[np.float32], metadata: Mapping[str, Scalar]
-) -> None:
-    """The first passage last: it makes the version exist."""
-    version = str(metadata["version"])
-    ids = passage_ids(version, len(chunks))
-    texts = {
-        id: lexical_text(str(metadata["title"]), chunk.heading, chunk.text)
-        for id, chunk in zip(ids, chunks, strict=True)
-    }
-    base.lexical.add(texts, version)
-    for part in (range(1, len(chunks)), range(1)):
-        base.vectors.write(
-            ids[part.start : part.stop],
-            embeddings[part.start : part.stop],
-            [chunks[index].text for index in part],
-            [{**metadata, **_place(index, chunks[index])} for index in part],
-        )
-
-
-def _place(index: int, chunk: Chunk) -> dict[str, Scalar]:
-    return {"index": index, "start": chunk.start, "end": chunk.end, "heading": chunk.heading}
+def _replace(turn: Turn, changes: Sequence[Change], old: Sequence[Entry | None]) -> None:
+    """The first passages last: they make the versions exist."""
+    for change in changes:
+        turn.base.lexical.add(change.words, change.entry.version)
+    laid_out = [list(change.rows()) for change in changes]
+    for rows in ([row for each in laid_out for row in each[1:]], [each[0] for each in laid_out]):
+        if rows:
+            vectors = np.stack([row.vector for row in rows])
+            ids, texts = [row.id for row in rows], [row.text for row in rows]
+            turn.base.vectors.write(ids, vectors, texts, [row.metadata for row in rows])
+    turn.switch([change.entry for change in changes])
+    replaced = [entry for entry in old if entry is not None]
+    if replaced:
+        erase(turn.base, replaced)
+        turn.erased(replaced)

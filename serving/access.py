@@ -22,6 +22,7 @@ from serving.gateway import build_retriever, open_calibrator, open_sandbox, open
 from serving.sections import Settings
 from serving.settings import client_api_key
 
+File = tuple[str, bytes]  # source, content
 _TIMEOUT_S = 600
 
 
@@ -48,8 +49,9 @@ def gateway_url(settings: Settings) -> str:
 class Documents(Protocol):
     """The documents of one tenant."""
 
-    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
-        """Add or replace one document; returns `added`, `updated` or `unchanged`. Raises UnreadableDocument."""
+    def put(self, knowledge: str, files: Sequence[File], groups: Sequence[str]) -> list[str | UnreadableDocument]:
+        """Add or replace documents of different sources. Of each `added`, `updated`, `unchanged`, or why it cannot be
+        read."""
 
     def sources(self, knowledge: str) -> set[str]:
         """Of all its documents; none if there is no such knowledge base."""
@@ -95,8 +97,9 @@ class _Local:
         self._retriever, self._store, self._calibrator = retriever, store, calibrator
         self._scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
 
-    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
-        return self._retriever.ingest(self._scope, knowledge, source, data, frozenset(groups)).status
+    def put(self, knowledge: str, files: Sequence[File], groups: Sequence[str]) -> list[str | UnreadableDocument]:
+        done = self._retriever.ingest_many(self._scope, knowledge, files, frozenset(groups))
+        return [one if isinstance(one, UnreadableDocument) else one.status for one in done]
 
     def sources(self, knowledge: str) -> set[str]:
         try:
@@ -128,10 +131,16 @@ class _Remote:
         self._url = url.rstrip("/")
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
 
-    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
+    def put(self, knowledge: str, files: Sequence[File], groups: Sequence[str]) -> list[str | UnreadableDocument]:
         query = urllib.parse.urlencode([("group", group) for group in groups])
-        path = f"{_quoted(knowledge)}/documents/{urllib.parse.quote(source)}?{query}"
-        return str(self._call("PUT", path, data, source)["status"])
+        done: list[str | UnreadableDocument] = []
+        for source, data in files:
+            path = f"{_quoted(knowledge)}/documents/{urllib.parse.quote(source)}?{query}"
+            try:
+                done.append(str(self._call("PUT", path, data, source)["status"]))
+            except UnreadableDocument as error:
+                done.append(error)
+        return done
 
     def sources(self, knowledge: str) -> set[str]:
         try:

@@ -7,7 +7,7 @@ a document that is stored already only the hash is computed.
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,10 @@ from serving.terminal import Counting
 _DEBOUNCE_MS = 300
 _TICK_MS = 1000
 
+_BATCH, _BATCH_BYTES = 256, 2**18  # whichever is full first; a second or two of embedding
+
 _Signature = tuple[int, int, int]
+_Found = tuple[str, Path, _Signature]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,9 @@ class Ingestion:
                 if (signature := _signature(file)) != self._seen.get(source)
             ]
             with Counting(self._console, "ingesting", len(changed)) as counting:
-                for source, file, signature in changed:
-                    self._put(source, file, signature)
-                    counting.advance()
+                for batch in self._batches(changed):
+                    self._put(batch)
+                    counting.advance(len(batch))
             for source in sorted(gone):
                 self._documents.remove(self._job.knowledge, source)
                 self._seen.pop(source, None)
@@ -128,14 +131,34 @@ class Ingestion:
                 self._console.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False)
         return True
 
-    def _put(self, source: str, file: Path, signature: _Signature) -> None:
-        job = self._job
-        try:
-            data = read(source, file, job.max_bytes)
-            self.last.counts[self._documents.put(job.knowledge, source, data, job.groups)] += 1
-        except UnreadableDocument as error:
-            self._failed(error)
-        self._seen[source] = signature
+    def _batches(self, changed: Sequence[_Found]) -> Iterator[list[tuple[_Found, bytes | UnreadableDocument]]]:
+        """What is stored together: an interruption costs one batch, and so much is in memory at a time."""
+        batch: list[tuple[_Found, bytes | UnreadableDocument]] = []
+        room = _BATCH_BYTES
+        for found in changed:
+            data: bytes | UnreadableDocument
+            try:
+                data = read(found[0], found[1], self._job.max_bytes)
+                room -= len(data)
+            except UnreadableDocument as error:
+                data = error
+            batch.append((found, data))
+            if len(batch) == _BATCH or room <= 0:
+                yield batch
+                batch, room = [], _BATCH_BYTES
+        if batch:
+            yield batch
+
+    def _put(self, batch: Sequence[tuple[_Found, bytes | UnreadableDocument]]) -> None:
+        files = [(found[0], data) for found, data in batch if isinstance(data, bytes)]
+        done = iter(self._documents.put(self._job.knowledge, files, self._job.groups) if files else [])
+        for (source, _, signature), data in batch:
+            result = next(done) if isinstance(data, bytes) else data
+            if isinstance(result, UnreadableDocument):
+                self._failed(result)
+            else:
+                self.last.counts[result] += 1
+            self._seen[source] = signature
 
     def _failed(self, error: UnreadableDocument) -> None:
         self.last.counts["failed"] += 1

@@ -111,14 +111,14 @@ class Counting:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def advance(self) -> None:
-        """One more is done."""
-        self._done += 1
+    def advance(self, by: int = 1) -> None:
+        """So many more are done."""
+        self._done += by
         now = time.monotonic()
         speed = self._done / max(now - self._started, 1e-6)
         left = timedelta(seconds=round((self._total - self._done) / speed))
         rate = f"{speed:.1f} documents/s, {left} left"
-        self._bar.update(self._task, advance=1, rate=rate)
+        self._bar.update(self._task, advance=by, rate=rate)
         if not self._console.is_terminal and now - self._printed > _LINE_S:
             self._printed = now
             self._console.print(f"{self._what}: {self._done} of {self._total}, {rate}", markup=False)

@@ -98,9 +98,10 @@ def test_latencies_are_percentiles_by_stage() -> None:
     }
 
 
-def test_timing_covers_every_way_of_asking() -> None:
-    timing = measure(60, HashingEmbedder(), "as in the test")
-    assert timing.passages == 60
+def test_timing_covers_every_way_of_asking(tmp_path: Path) -> None:
+    timing = measure(tmp_path / "60", 60, HashingEmbedder(), "as in the test", Console(quiet=True))
+    assert timing.passages == timing.built.passages == 60
     assert set(timing.latency_ms) == {"hybrid", "dense", "lexical", "hybrid, 1 % visible", "hybrid, filter on 10 %"}
     assert all(stages["total"]["p50"] > 0 for stages in timing.latency_ms.values())
+    assert timing.recall_at_100 == {"dense": 1.0, "1 % visible": 1.0, "filter on 10 %": 0.0}  # no part 3 in 3 documents
     assert timing.origin.command == "as in the test"

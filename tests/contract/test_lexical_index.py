@@ -96,6 +96,17 @@ def test_scores_are_bm25(open_index: Open) -> None:
     assert len(index.search("gauge iron", 2)) == 2
 
 
+def test_restricted_to_versions_finds_those_with_the_scores_of_all(index: LexicalIndex) -> None:
+    index.add({"c-1-0": "Leave the gauge alone."}, "c-1")
+    everywhere = index.search("leave gauge", 9)
+    assert len(everywhere) == 3
+    some = index.search("leave gauge", 9, {"b-1", "c-1", "gone-1"})
+    assert some == {id: score for id, score in everywhere.items() if not id.startswith("a-")}
+    assert list(index.search("leave gauge", 1, ["a-1"])) == ["a-1-0"]
+    assert index.search("leave gauge", 9, []) == {}
+    assert index.search("???", 9, ["a-1"]) == {}
+
+
 def test_removed_versions_are_gone_and_sizes_tell_what_is_there(index: LexicalIndex, open_index: Open) -> None:
     assert index.sizes() == {"a-1": 2, "b-1": 1}
     index.remove(["a-1", "never-1"])

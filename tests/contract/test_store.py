@@ -14,6 +14,7 @@ from retrieval.documents import Document, load
 from retrieval.embedder import Embedder
 from retrieval.errors import BadFilter, BadName, EmbedderMismatch, UnknownKnowledge
 from retrieval.hashing import HashingEmbedder
+from retrieval.rows import NewDocument
 from retrieval.store import EVERYONE, Store
 
 EMBEDDER = HashingEmbedder()
@@ -205,3 +206,18 @@ def test_queries_see_exactly_one_version_while_a_document_changes(store: Store) 
     versions = [sorted(parts) for parts in texts.values()]
     assert len(seen) > 10
     assert [parts for parts in seen if parts not in versions] == []
+
+
+def test_documents_together(store: Store) -> None:
+    def new(source: str, *texts: str) -> NewDocument:
+        chunks = [Chunk(text, 0, len(text), "") for text in texts]
+        return NewDocument(load(source, "\n".join(texts).encode()), chunks, EMBEDDER.encode(texts), EVERYONE)
+
+    put(store, "a.md", "annual leave", "sick leave")
+    put(store, "b.md", "rain gauge")
+    together = [new("b.md", "rain gauge"), new("a.md", "parental leave"), new("c.md", "snow", "ice")]
+    assert store.replace_documents("acme", "kb", together) == ["unchanged", "updated", "added"]
+    assert sorted(found(store, "leave")) == ["ice", "parental leave", "rain gauge", "snow"]
+    assert store.replace_documents("acme", "kb", together) == ["unchanged"] * 3
+    with pytest.raises(ValueError, match="one source"):
+        store.replace_documents("acme", "kb", [new("d.md", "x"), new("d.md", "y")])

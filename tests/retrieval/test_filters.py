@@ -89,3 +89,33 @@ def test_attributes_and_groups_as_stored() -> None:
             filters.stored_attributes(bad)
     with pytest.raises(BadName, match="at least one"):
         filters.stored_groups(set())
+
+
+ROW: dict[str, Any] = {"attr:a": 3, "attr:b": "x", "attr:c": True, "attr:d": 2.5, "source": "s.md"}
+
+
+@pytest.mark.parametrize(
+    ("given_filter", "passes"),
+    [
+        ({"a": 3}, True), ({"a": 3.0}, True), ({"a": "3"}, False), ({"a": True}, False), ({"c": True}, True),
+        ({"c": 1}, False), ({"a": {"$ne": 3}}, False), ({"missing": {"$ne": 3}}, True), ({"missing": 3}, False),
+        ({"a": {"$gt": 2.5}}, True), ({"a": {"$lt": 3}}, False), ({"a": {"$lte": 3}}, True), ({"d": {"$gte": 2}}, True),
+        ({"b": {"$gt": 1}}, False), ({"c": {"$gte": 1}}, False), ({"missing": {"$lt": 1}}, False),
+        ({"a": {"$in": [1, 3]}}, True), ({"a": {"$nin": [1, 3]}}, False), ({"missing": {"$nin": ["x"]}}, True),
+        ({"source": "s.md", "a": 3}, True), ({"source": {"$in": ["t.md"]}}, False),
+        ({"c": {"$in": [False, True]}}, True), ({"$or": [{"a": 4}, {"b": "x"}]}, True),
+        ({"$and": [{"a": 3}, {"b": "y"}]}, False),
+    ],
+)  # fmt: skip
+def test_which_documents_pass(given_filter: dict[str, Any], passes: bool) -> None:
+    assert filters.matches(filters.translate(given_filter), ROW) is passes
+
+
+def test_the_sources_that_a_filter_leaves() -> None:
+    def left(given_filter: dict[str, Any]) -> list[str] | None:
+        return filters.sources(filters.translate(given_filter))
+
+    assert left({"source": "a"}) == left({"x": 1, "source": {"$in": ["a"]}}) == ["a"]
+    assert left({"source": {"$ne": "a"}}) is left({"$or": [{"source": "a"}, {"x": 1}]}) is left({"x": 1}) is None
+    assert filters.reads_source(filters.translate({"$or": [{"x": 1}, {"y": 1, "source": "a"}]}))
+    assert not filters.reads_source(filters.translate({"$or": [{"x": 1}, {"y": "source"}]}))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.fusion import fuse
+from retrieval.fusion import fuse, promising
 
 IDS = st.sampled_from([f"d-{n}-0" for n in range(12)])
 DENSE = st.dictionaries(IDS, st.floats(-1, 1), min_size=1)
@@ -52,3 +52,21 @@ def test_fewer_candidates_do_not_change_the_order(dense: dict[str, float], lexic
     for scores in (dense, words):
         scores.pop(gone or "", None)
     assert fuse(dense, words) == [id for id in ranked if id != gone]
+
+
+@given(DENSE, LEXICAL, st.integers(1, 14), st.integers(0, 12))
+def test_what_is_not_promising_could_not_have_been_among_the_first(
+    cosines: dict[str, float], lexical: dict[str, float], first: int, depth: int
+) -> None:
+    words = {id: score for id, score in lexical.items() if id in cosines}
+    nearest = dict(sorted(cosines.items(), key=lambda one: -one[1])[: depth + 1])
+    read = promising(nearest, words, first)
+    assert set(read) <= words.keys() - nearest.keys()
+    every = fuse(nearest | {id: cosines[id] for id in words}, words)
+    assert fuse(nearest | {id: cosines[id] for id in read}, words)[:first] == every[:first]
+
+
+def test_most_need_not_be_read() -> None:
+    nearest = {f"n{at}": 0.9 - at / 100 for at in range(20)}
+    words = {f"w{at}": 5.0 / (at + 1) for at in range(20)}
+    assert promising(nearest, words, 5) == ["w0", "w1", "w2"]

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from retrieval.chunking import Chunker
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder
+from retrieval.embedder import BATCH, Embedder, SentenceTransformerEmbedder
 from retrieval.errors import BadFilter, UnknownKnowledge, UnreadableDocument
 from retrieval.hashing import HashingEmbedder
 from retrieval.pipeline import Retriever, Scope
@@ -60,6 +60,27 @@ def test_min_score_cuts_but_the_best_score_is_told(retriever: Retriever, me: Sco
     assert (nothing.passages, nothing.best_score) == ((), best.score)
 
 
+def test_many_documents_are_as_if_each_came_alone(recording: tuple[Retriever, Recording], me: Scope) -> None:
+    retriever, embedder = recording
+    retriever.ingest(me, "hb", "old.md", b"old words")
+    retriever.ingest(me, "hb", "same.md", b"same words")
+    embedder.calls.clear()
+    files = [("same.md", b"same words"), ("leave.md", LEAVE), ("bad.md", b""), ("old.md", b"new words")]
+    same, leave, bad, old = retriever.ingest_many(me, "hb", files)
+    assert isinstance(bad, UnreadableDocument) and "it is empty" in str(bad)
+    done = [one for one in (same, leave, old) if not isinstance(one, UnreadableDocument)]
+    assert [(one.source, one.status, one.chunks) for one in done] == [
+        ("same.md", "unchanged", 1),
+        ("leave.md", "added", 2),
+        ("old.md", "updated", 1),
+    ]
+    assert [len(call) for call in embedder.calls] == [3]
+    answer = retriever.search(me, "hb", "new words", 9, -1.0)
+    assert (answer.passages[0].source, answer.passages[0].text) == ("old.md", "new words")
+    assert {passage.source for passage in answer.passages} == {"old.md", "same.md", "leave.md"}
+    assert retriever.ingest_many(me, "hb", []) == []
+
+
 def test_an_unchanged_document_is_not_embedded_again(recording: tuple[Retriever, Recording], me: Scope) -> None:
     retriever, embedder = recording
     retriever.ingest(me, "hb", "leave.md", LEAVE)
@@ -75,7 +96,7 @@ def test_embeds_title_and_headings_in_batches_by_length(recording: tuple[Retriev
     retriever, embedder = recording
     sections = [f"## Part {n}\n\nbeginning{n} " + "word " * (n * 7 % 40) for n in range(70)]
     retriever.ingest(me, "hb", "long.md", ("# Long\n\n" + "\n\n".join(sections)).encode())
-    assert [len(call) for call in embedder.calls] == [32, 32, 6]
+    assert [len(call) for call in embedder.calls] == [BATCH] * (70 // BATCH) + [70 % BATCH]
     lengths = embedder.count_tokens([text for call in embedder.calls for text in call])
     assert lengths == sorted(lengths)
     assert all(text.startswith("Long > Part ") for call in embedder.calls for text in call)

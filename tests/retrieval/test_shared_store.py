@@ -116,7 +116,7 @@ def assert_nothing_left(store: Store, cluster: Cluster) -> None:
     """Chroma, catalogue, index and its statistics agree, and no writer is remembered."""
 
     def compare(base: Base) -> None:
-        current = base.catalogue.versions()
+        current = {version: entry.info.chunks for version, entry in base.catalogue.versions().items()}
         assert Counter(id.rpartition("-")[0] for id in base.vectors.matching(None)) == current
         assert base.lexical.sizes() == current
 
@@ -209,20 +209,20 @@ def test_a_writer_that_ends_after_each_step(
     put(store, "a.md", "old leave")
     put(store, "b.md", "rain gauge")
     database, chroma = Postgres(servers[1].url()), ChromaDatabase(ChromaServer(servers[0]), 10)
-    with SharedBases(chroma, database, EMBEDDER.fingerprint).change("acme", "kb", "a.md") as change:
-        old = change.current
+    with SharedBases(chroma, database, EMBEDDER.fingerprint).turn("acme", "kb", ["a.md"]) as turn:
+        old = turn.current("a.md")
         assert old is not None
         version = ""
         if step == "condemned":
-            change.condemn()
+            turn.condemn("a.md")
         else:
-            version, _ = change.begin(1)
+            version = turn.begin({"a.md": 1})["a.md"]
         if step in ("written", "switched"):
-            [(_, row)] = change.base.vectors.rows([f"{old.version}-0"]).values()
-            change.base.vectors.write([f"{version}-0"], EMBEDDER.encode(["new leave"]), ["new leave"], [row])
-            change.base.lexical.add({f"{version}-0": "new leave"}, version)
+            [(_, row)] = turn.base.vectors.rows([f"{old.version}-0"]).values()
+            turn.base.vectors.write([f"{version}-0"], EMBEDDER.encode(["new leave"]), ["new leave"], [row])
+            turn.base.lexical.add({f"{version}-0": "new leave"}, version)
         if step == "switched":
-            change.switch(replace(old, version=version, digest="other"))
+            turn.switch([replace(old, version=version, digest="other")])
     database.close()  # and with it the lock: as if it had been killed here
     expected = sorted(filter(None, [seen, "rain gauge"]))
     assert texts(store) == expected

@@ -12,7 +12,7 @@ from retrieval.errors import UnreadableDocument
 from retrieval.hashing import HashingEmbedder
 from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
-from serving.access import RemoteError
+from serving.access import File, RemoteError
 from serving.ingestion import Job
 
 SCOPE = Scope("local", frozenset({"everyone"}))
@@ -26,13 +26,16 @@ class Shelf:
         self.puts: list[str] = []
         self.closed = False
 
-    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
+    def put(self, knowledge: str, files: Sequence[File], groups: Sequence[str]) -> list[str | UnreadableDocument]:
         assert (knowledge, list(groups)) == ("books", ["everyone"])
         if self.closed:
             raise RemoteError("the gateway is away")
+        return [self._put(source, data) for source, data in files]
+
+    def _put(self, source: str, data: bytes) -> str | UnreadableDocument:
         self.puts.append(source)
         if data.startswith(b"bad"):
-            raise UnreadableDocument(source, "it is bad")
+            return UnreadableDocument(source, "it is bad")
         old = self.held.get(source)
         self.held[source] = data
         return "added" if old is None else "unchanged" if old == data else "updated"
@@ -56,8 +59,9 @@ class Retrieved(Shelf):
         super().__init__()
         self.retriever, self.store = retriever, store
 
-    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
-        return self.retriever.ingest(SCOPE, knowledge, source, data, frozenset(groups)).status
+    def put(self, knowledge: str, files: Sequence[File], groups: Sequence[str]) -> list[str | UnreadableDocument]:
+        done = self.retriever.ingest_many(SCOPE, knowledge, files, frozenset(groups))
+        return [one if isinstance(one, UnreadableDocument) else one.status for one in done]
 
 
 @contextmanager

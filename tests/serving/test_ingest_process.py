@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.access import open_documents
+from retrieval.errors import UnreadableDocument
+from serving.access import File, open_documents
 from serving.ingestion import Ingestion, Job, Pass
 from tests.serving.gateways import running, settings_for
 from tests.serving.shelf import Shelf, job, open_retrieved, quiet
@@ -34,17 +35,17 @@ class Told(Shelf):
         super().__init__()
         self.documents = documents
 
-    def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
-        status = self.documents.put(knowledge, source, data, groups)
-        print(source, flush=True)  # noqa: T201  # the test that started this process reads it
-        return status
+    def put(self, knowledge: str, files: Sequence[File], groups: Sequence[str]) -> list[str | UnreadableDocument]:
+        done = self.documents.put(knowledge, files, groups)
+        print(*(source for source, _ in files), sep="\n", flush=True)  # noqa: T201  # the test that started this reads it
+        return done
 
 
 def test_a_killed_ingestion_is_continued_by_the_next(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
-    for number in range(60):
-        (docs / f"{number:02}.md").write_text(f"# Number {number}\n\nThis one is about {number} ropes.\n")
+    for number in range(900):
+        (docs / f"{number:03}.md").write_text(f"# Number {number}\n\nThis one is about {number} ropes.\n")
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path / "store"), str(docs)],
         cwd=ROOT,
@@ -53,15 +54,15 @@ def test_a_killed_ingestion_is_continued_by_the_next(tmp_path: Path) -> None:
     )
     with process:
         assert process.stdout is not None
-        told = [process.stdout.readline().strip() for _ in range(20)]
+        told = [process.stdout.readline().strip() for _ in range(256)]
         process.kill()
-    assert told == [f"{number:02}.md" for number in range(20)]
+    assert told == [f"{number:03}.md" for number in range(256)]
     with open_retrieved(tmp_path / "store") as documents:
         done = Ingestion(job(docs), documents, quiet()).run()
-        assert done.counts["unchanged"] >= 20
-        assert done.counts["unchanged"] + done.counts["added"] == 60
+        assert done.counts["unchanged"] >= 256
+        assert done.counts["unchanged"] + done.counts["added"] == 900
         assert done.counts["added"] > 0, "it was killed too late"
-        assert documents.store.count() == 60
+        assert documents.store.count() == 900
 
 
 def test_the_command_sums_up(tmp_path: Path) -> None:

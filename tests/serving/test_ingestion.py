@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import UnreadableDocument
-from serving.access import RemoteError
+from serving.access import File, RemoteError
 from serving.ingestion import Ingestion
 from tests.serving.shelf import Shelf, job, quiet
 
@@ -79,14 +79,16 @@ def test_an_empty_folder_deletes_nothing(shelf: Shelf, tmp_path: Path) -> None:
 
 def test_a_file_deleted_during_the_pass_is_told(folder: Path) -> None:
     class Deleting(Shelf):
-        def put(self, knowledge: str, source: str, data: bytes, groups: Sequence[str]) -> str:
-            (folder / "b.md").unlink(missing_ok=True)
-            return super().put(knowledge, source, data, groups)
+        def put(self, knowledge: str, files: Sequence[File], groups: Sequence[str]) -> list[str | UnreadableDocument]:
+            (folder / "z.md").unlink(missing_ok=True)
+            return super().put(knowledge, files, groups)
 
-    ingestion = Ingestion(job(folder), Deleting(), quiet())
-    done = ingestion.run()
-    assert done.counts == {"added": 2, "failed": 1}
-    assert "b.md: it was deleted before it was read" in done.lines()[0]
+    for number in range(300):
+        (folder / f"d{number}.md").write_text("more than are stored at once")
+    (folder / "z.md").write_text("the last")
+    done = Ingestion(job(folder), Deleting(), quiet()).run()
+    assert done.counts == {"added": 303, "failed": 1}
+    assert "z.md: it was deleted before it was read" in done.lines()[0]
 
 
 def test_a_pass_that_breaks_off_is_continued(shelf: Shelf, folder: Path) -> None:
