@@ -17,7 +17,7 @@ from retrieval.calibration import read_questions
 from retrieval.errors import RerankingFailed
 from retrieval.reranking import NOT_CONFIGURED
 from serving.access import gateway_url, open_documents
-from serving.gateway import configured_rerank, open_embedder
+from serving.library import configured_rerank, open_embedder
 from serving.settings import client_api_key, load_settings
 from serving.terminal import follow_reranking
 

@@ -15,7 +15,8 @@ from serving.accounting.cost import GpuPrice, Prices
 from serving.app import bind, check_bind, create_app, run
 from serving.auth import KeyStore
 from serving.engine.device import Device
-from serving.gateway import PricesFor, fill_knowledge, open_gateway
+from serving.gateway import PricesFor, open_gateway
+from serving.library import fill_knowledge
 from serving.sections import Settings
 from serving.settings import SettingsError, load_settings, share_cores
 from serving.terminal import Stages, welcome

@@ -1,4 +1,4 @@
-"""Runs calibrations and keeps their results, one JSON file per tenant and knowledge base."""
+"""Runs calibrations, keeps their results in force, and notices when one is outdated."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ class Step:
 
 
 class Calibrator:
-    """Thread-safe. Reads every stored calibration when it is made; `folder` is home/calibration."""
+    """Thread-safe. Reads every stored calibration when it is made; `folder` is home/calibration, where they are kept
+    unless the store has a database."""
 
     def __init__(self, folder: Path, retriever: Retriever, store: Store, embedder: Embedder) -> None:
         self._retriever, self._store, self._embedder = retriever, store, embedder

@@ -1,9 +1,10 @@
 """Which documents a knowledge base holds, in which version, and which versions a query must not see.
 
-Kept in memory by the store's owner and rebuilt at start from the first passage of every document. While a document is
-replaced both versions are on disk: the new one is hidden until the switch, the old one from then on. What a question
-may find, by its caller's groups and filter, is an allowlist of versions made here: the database's own filter takes tens
-of milliseconds per ten thousand passages. Written by one thread at a time; readers compare `generation` before and
+Kept in memory: by the store's owner, rebuilt at start from the first passage of every document; or as a copy of what
+PostgreSQL holds, where several processes share the documents (shared_catalogue.py). While a document is replaced both
+versions are on disk: the new one is hidden until the switch, the old one from then on. What a question may find, by its
+caller's groups and filter, is an allowlist of versions made here: the database's own filter takes tens of milliseconds
+per ten thousand passages. Written by one thread at a time; readers compare what refresh() says before and
 after a query and ask again if it moved.
 """
 
@@ -88,7 +89,17 @@ class Catalogue:
     def begin(self, source: str) -> str:
         """A new version, not visible until switch(). It ends in a number that is higher than those before it."""
         self._sequence += 1
-        return f"{hashlib.sha256(source.encode()).hexdigest()[:16]}-{self._sequence}"
+        return self.named(source, self._sequence)
+
+    @staticmethod
+    def named(source: str, sequence: int) -> str:
+        """A version's name. The same source may come back, so its sequence number makes it unique."""
+        return f"{hashlib.sha256(source.encode()).hexdigest()[:16]}-{sequence}"
+
+    @property
+    def last_sequence(self) -> int:
+        """The highest sequence number so far."""
+        return self._sequence
 
     def switch(self, entry: Entry) -> None:
         """The new version is visible and the old one is not."""
@@ -111,7 +122,11 @@ class Catalogue:
 
     def remove(self, source: str) -> None:
         """A condemned document is gone from disk."""
-        del self.entries[source]
+        self._hide(self.entries.pop(source, None))
+
+    def refresh(self) -> int:
+        """Which state this is now: queries that saw the same one before and after have seen that one alone."""
+        return self.generation
 
     def documents(self) -> list[DocumentInfo]:
         """Sorted by source."""

@@ -39,6 +39,25 @@ class StoreFailed(RetrievalError):
         self.reason = reason
 
 
+class StoreUnreachable(RetrievalError):
+    """A server that holds documents does not answer: nothing was acknowledged. `setting` has its URL."""
+
+    def __init__(self, server: str, setting: str, reason: str) -> None:
+        super().__init__(f"{server} cannot be reached ({reason}); check that it runs and that {setting} is right")
+        self.reason = reason
+
+
+class VectorsElsewhere(RetrievalError):
+    """The catalogue in the database belongs to another Chroma: searching this one would find nothing, silently."""
+
+    def __init__(self, knowledge: str) -> None:
+        super().__init__(
+            f"the database knows '{knowledge}', but its vectors are not in this Chroma; set retrieval.chroma_url to "
+            "the server that it was filled through, or use another database and ingest again"
+        )
+        self.knowledge = knowledge
+
+
 class EmbedderMismatch(RetrievalError):
     """A knowledge base was embedded by another model: its vectors cannot be compared with new ones."""
 

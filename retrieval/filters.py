@@ -34,6 +34,11 @@ def check_name(kind: str, name: object) -> str:
     return name
 
 
+def is_name(name: str) -> bool:
+    """Whether it could be one."""
+    return _NAME.fullmatch(name) is not None
+
+
 def stored_groups(groups: Collection[str]) -> dict[str, Scalar]:
     """Groups as metadata of a passage. Raises BadName, also if there are none: nobody could see the document."""
     if not groups:

@@ -1,4 +1,4 @@
-"""What was measured on a knowledge base and is kept with it: one JSON file per tenant and knowledge base.
+"""What was measured on a knowledge base and is kept with it (see measurements.py for where).
 
 A measurement holds for the documents that it was made on. Each keeps their identities, so that anyone can see how many
 are others by now.
@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
-from urllib.parse import quote
 
 from retrieval.catalogue import DocumentInfo
 from retrieval.errors import UnknownKnowledge
+from retrieval.measurements import open_measurements
 from retrieval.store import Store
 
 logger = logging.getLogger("breakeven.measured")
 
 MAX_DRIFT = 0.2  # share of documents that may be others before a measurement is called outdated
 DRIFT_EVERY_S = 10.0  # documents are compared at most this often: with many of them it takes a moment
+_MOST_TIMES = 10_000
 
 
 class Measurement(Protocol):
@@ -62,11 +63,12 @@ class Kind(Generic[M]):
 
 
 class Kept(Generic[M]):
-    """Thread-safe. Reads every stored measurement of its kind when it is made."""
+    """Thread-safe. Reads every stored measurement of its kind when it is made; another gateway's is in force here
+    DRIFT_EVERY_S after it was made. `folder` is where they are, unless the store has a database."""
 
     def __init__(self, folder: Path, store: Store, kind: Kind[M]) -> None:
-        self._folder, self._store, self._kind = folder, store, kind
-        self._drifts: dict[tuple[str, str], tuple[float, float]] = {}  # (when, drift)
+        self._places, self._store, self._kind = open_measurements(folder, store.database), store, kind
+        self._drifts: dict[tuple[str, str], tuple[float, float | None]] = {}  # (when, drift)
         self._told: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._known = {(one.tenant, one.knowledge): one for one in self._stored()}
@@ -77,49 +79,64 @@ class Kept(Generic[M]):
 
     def keep(self, measurement: M) -> None:
         """In force from now on, and on disk."""
-        file = self._folder / quote(measurement.tenant, safe="") / f"{quote(measurement.knowledge, safe='')}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        written = file.with_suffix(".tmp")
-        written.write_text(measurement.to_json(), encoding="utf-8")
-        written.replace(file)
-        with self._lock:
-            key = (measurement.tenant, measurement.knowledge)
-            self._known = {**self._known, key: measurement}
-            self._drifts.pop(key, None)
+        self._places.keep(measurement.tenant, measurement.knowledge, measurement.to_json())
+        self._put_in_force(measurement)
 
     def drift(self, tenant: str, knowledge: str) -> float | None:
         """See `drift`; None without a measurement. Up to DRIFT_EVERY_S old. Logs a warning when it becomes too much."""
         key = (tenant, knowledge)
-        measurement = self._known.get(key)
-        if measurement is None:
-            return None
-        when, found = self._drifts.get(key, (0.0, 0.0))
+        when, found = self._drifts.get(key, (0.0, None))
         if when and time.monotonic() - when < DRIFT_EVERY_S:
             return found
+        self._follow(tenant, knowledge)
+        measurement = self._known.get(key)
         try:
-            found = drift(measurement.documents, self._store.documents(tenant, knowledge))
+            documents = [] if measurement is None else self._store.documents(tenant, knowledge)
+            found = None if measurement is None else drift(measurement.documents, documents)
         except UnknownKnowledge:
             found = 1.0
         with self._lock:
+            if len(self._drifts) > _MOST_TIMES:
+                self._drifts.clear()  # names of knowledge bases come from callers
             self._drifts[key] = (time.monotonic(), found)
+            if found is None:
+                return None
             news = found > MAX_DRIFT and key not in self._told
             self._told = self._told | {key} if found > MAX_DRIFT else self._told - {key}
         if news:
             logger.warning("tenant %s: %s", tenant, self._kind.outdated(knowledge, found))
         return found
 
+    def _put_in_force(self, measurement: M) -> None:
+        key = (measurement.tenant, measurement.knowledge)
+        with self._lock:
+            self._known = {**self._known, key: measurement}
+            self._drifts.pop(key, None)
+
+    def _follow(self, tenant: str, knowledge: str) -> None:
+        """Another gateway may have measured."""
+        text = self._places.changed(tenant, knowledge)
+        found = None if text is None else self._read(f"what was measured on {tenant}'s '{knowledge}'", text)
+        if found is not None and found != self._known.get((tenant, knowledge)):
+            self._put_in_force(found)
+
     def _stored(self) -> Iterator[M]:
-        for file in sorted(self._folder.glob("*/*.json")):
-            try:
-                measurement = self._kind.read(file.read_text(encoding="utf-8"))
-                why_not = self._kind.refuse(measurement)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                why_not = f"it cannot be read ({error})"
-            else:
-                if why_not is None:
-                    yield measurement
-                    continue
-            logger.warning("%s is not used: %s; run `%s` again", file, why_not, self._kind.again)
+        for place, text in self._places.all():
+            found = self._read(place, text)
+            if found is not None:
+                yield found
+
+    def _read(self, place: str, text: str | None) -> M | None:
+        try:
+            measurement = self._kind.read(text or "")
+            why_not = self._kind.refuse(measurement)
+        except (ValueError, KeyError, TypeError) as error:
+            why_not = f"it cannot be read ({error})"
+        else:
+            if why_not is None:
+                return measurement
+        logger.warning("%s is not used: %s; run `%s` again", place, why_not, self._kind.again)
+        return None
 
 
 def identities(documents: Iterable[DocumentInfo]) -> list[str]:

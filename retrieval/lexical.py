@@ -18,8 +18,8 @@ from retrieval.errors import StoreFailed
 _SCHEMA_VERSION = "2"  # names the folder: another schema or analysis starts an empty index, which is then filled again
 _ANALYSIS = "stemmed"
 _HEAP_BYTES = 32_000_000  # a budget, not an allocation
-_LONGEST_WORD = 64
-_MOST_WORDS = 128  # distinct ones of a question; beyond that it is pasted material
+LONGEST_WORD = 64
+MOST_WORDS = 128  # distinct ones of a question; beyond that it is pasted material
 
 
 class LexicalIndex(Protocol):
@@ -159,7 +159,7 @@ class TantivyIndex:
 
     def _query(self, question: str) -> tantivy.Query | None:
         """Any of the question's words, each once. Built from terms: a question is never parsed as a query language."""
-        words = list(dict.fromkeys(self._analyzer.analyze(question)))[-_MOST_WORDS:]
+        words = list(dict.fromkeys(self._analyzer.analyze(question)))[-MOST_WORDS:]
         if not words:
             return None
         should = tantivy.Occur.Should
@@ -202,7 +202,7 @@ def lexical_text(title: str, heading: str, text: str) -> str:
 def _analyzer() -> tantivy.TextAnalyzer:
     """Words in lower case without accents; English stems, no English stop words. Other languages keep their words."""
     filters: Sequence[tantivy.Filter] = (
-        tantivy.Filter.remove_long(_LONGEST_WORD),
+        tantivy.Filter.remove_long(LONGEST_WORD),
         tantivy.Filter.lowercase(),
         tantivy.Filter.ascii_fold(),
         tantivy.Filter.stopword("english"),

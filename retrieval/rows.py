@@ -5,7 +5,7 @@ catalogue, which is read from the first rows. Rows written before 2026-11-20 rep
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,10 @@ class Change:
         attributes = filters.stored_attributes(new.attributes)
         stored = filters.stored_groups(new.groups) | attributes
         return cls(new, Entry(info, digest_of(document.sha256, stored), version, attributes), stored)
+
+    def named(self, versions: Mapping[str, str]) -> "Change":
+        """The same under its own version's name; `versions` by source."""
+        return replace(self, entry=replace(self.entry, version=versions[self.entry.info.source]))
 
     @property
     def words(self) -> dict[str, str]:

@@ -1,15 +1,14 @@
-"""The passages on disk: one Chroma collection and one lexical index per tenant and knowledge base.
+"""The passages: one Chroma collection and one lexical index per tenant and knowledge base.
 
 Chroma has no transactions over several calls, so a document's version becomes real in one step: its first passage is
-written last, with all that is known about the document, and a version without it does not exist. The catalogue says
-which version queries may return; what a crash leaves behind is removed at the next start. The lexical index beside it
-is derived: at the start, versions that it lacks are added and versions that Chroma lacks are removed. One process owns
-the store (see lock.py).
+written last, and then the catalogue says that queries may return this version and not the one before. What a crash
+leaves behind is removed at the next start. Everything is in one folder that one process owns (lock.py), or on servers
+that several share: who takes turns with whom is the business of `bases`.
 """
 
-import hashlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,16 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval import filters
-from retrieval.catalogue import Catalogue, DocumentInfo, Entry, digest_of
+from retrieval.bases import Bases, Turn, erase
+from retrieval.catalogue import DocumentInfo, Entry, digest_of
 from retrieval.chunking import Chunk
 from retrieval.documents import Document
-from retrieval.errors import EmbedderMismatch, UnknownKnowledge
-from retrieval.exact import ExactScores
+from retrieval.errors import UnknownKnowledge
 from retrieval.filters import Scalar
-from retrieval.lexical import TantivyIndex, lexical_text
-from retrieval.rows import Change, NewDocument, passage_ids
+from retrieval.local_bases import LocalBases
+from retrieval.postgres import Postgres
+from retrieval.rows import Change, NewDocument
 from retrieval.search import Base, Passage, Question, candidates, fetch
-from retrieval.vectors import ChromaDatabase, mapped_errors
+from retrieval.shared_bases import SharedBases
+from retrieval.vectors import ChromaDatabase, ChromaServer, mapped_errors
 
 EVERYONE = frozenset({"everyone"})
 _OPTIMISTIC_TRIES = 3
@@ -36,34 +37,46 @@ Status = Literal["added", "updated", "unchanged"]
 T = TypeVar("T")
 
 
-class Store:
-    """Thread-safe. Opening reads the catalogue of every knowledge base and raises EmbedderMismatch.
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What is not in the store's folder: the vectors, if on a Chroma server; catalogue and words, if in PostgreSQL."""
 
-    `batch` is how many passages are written at once: as many as the database takes, if that is less.
+    chroma: ChromaServer | None = None
+    database: Postgres | None = None
+
+
+class Store:
+    """Thread-safe. Opening reads the catalogue of every knowledge base and raises EmbedderMismatch, StoreUnreachable.
+
+    `batch` is how many passages are written at once: as many as the database takes, if that is less. It closes the
+    database with itself.
     """
 
-    def __init__(self, path: Path, fingerprint: str, dimensions: int, *, batch: int = 5000) -> None:
-        self._fingerprint = fingerprint
+    def __init__(
+        self, path: Path, fingerprint: str, dimensions: int, *, batch: int = 5000, servers: Servers | None = None
+    ) -> None:
         self._dimensions = dimensions
-        self._writing = threading.Lock()
-        self._open: dict[tuple[str, str], Base] = {}
-        self._lexical = path / "lexical"
-        self._database = ChromaDatabase(path, batch)
-        try:
+        servers = servers or Servers()
+        self.database = servers.database
+        with ExitStack() as undo:
+            if servers.database is not None:
+                undo.callback(servers.database.close)
+            self._chroma = ChromaDatabase(servers.chroma or path, batch)
+            undo.callback(self._chroma.close)
             with mapped_errors():
-                for name, metadata in self._database.collections().items():
-                    self._recover(name, metadata)
-        except BaseException:
-            self.close()
-            raise
+                self._bases: Bases = (
+                    LocalBases(self._chroma, path / "lexical", fingerprint)
+                    if servers.database is None
+                    else SharedBases(self._chroma, servers.database, fingerprint)
+                )
+            undo.pop_all()
 
     def close(self) -> None:
         """Nothing needs it to be safe on disk; it frees the files for another opening."""
         try:
-            for base in self._open.values():
-                base.lexical.close()
+            self._bases.close()
         finally:
-            self._database.close()
+            self._chroma.close()
 
     def replace_document(
         self,
@@ -91,12 +104,15 @@ class Store:
                 raise ValueError(f"{new.embeddings.shape} embeddings do not fit {size}")
         if len({new.document.source for new in documents}) < len(documents):
             raise ValueError("two documents of one source at once")
-        with self._writing, mapped_errors(knowledge):
-            catalogue = self._create(tenant, knowledge).catalogue
-            old = [catalogue.entries.get(new.document.source) for new in documents]
-            every = [Change.of(new, catalogue.begin(new.document.source)) for new in documents]
+        sources = [new.document.source for new in documents]
+        every = [Change.of(new, "") for new in documents]
+        with mapped_errors(knowledge), self._bases.turn(tenant, knowledge, sources, create=True) as turn:
+            old = [turn.current(source) for source in sources]
             changed = [was is None or was.digest != change.entry.digest for was, change in zip(old, every, strict=True)]
-            self._replace(self._find(tenant, knowledge), list(compress(every, changed)), list(compress(old, changed)))
+            versions = turn.begin({new.document.source: len(new.chunks) for new in compress(documents, changed)})
+            _replace(
+                turn, [change.named(versions) for change in compress(every, changed)], list(compress(old, changed))
+            )
         return [
             "unchanged" if not moved else "added" if was is None else "updated"
             for was, moved in zip(old, changed, strict=True)
@@ -112,36 +128,36 @@ class Store:
         attributes: Mapping[str, Scalar] | None = None,
     ) -> DocumentInfo | None:
         """What is stored, if replace_document would answer "unchanged": saves parsing and embedding it again."""
-        base = self._open.get((tenant, knowledge))
-        entry = base.catalogue.entries.get(source) if base else None
+        try:
+            entry = self._find(tenant, knowledge).catalogue.entries.get(source)
+        except UnknownKnowledge:
+            return None
         metadata = filters.stored_groups(groups) | filters.stored_attributes(attributes or {})
         return entry.info if entry and entry.digest == digest_of(sha256, metadata) else None
 
     def delete_document(self, tenant: str, knowledge: str, source: str) -> bool:
         """Whether there was such a document. Raises UnknownKnowledge."""
-        with self._writing, mapped_errors(knowledge):
-            base = self._find(tenant, knowledge)
-            entry = base.catalogue.condemn(source)
+        with mapped_errors(knowledge), self._bases.turn(tenant, knowledge, [source]) as turn:
+            entry = turn.current(source)
             if entry is None:
                 return False
-            self._erase(base, [entry])
-            base.catalogue.remove(source)
+            turn.condemn(source)
+            erase(turn.base, [entry])
+            turn.erased([entry])
             return True
 
     def drop_knowledge(self, tenant: str, knowledge: str) -> None:
         """Removes a knowledge base with all its documents. Raises UnknownKnowledge."""
-        with self._writing, mapped_errors(knowledge):
-            self._find(tenant, knowledge).lexical.drop()
-            self._database.drop(_collection_name(tenant, knowledge))
-            del self._open[tenant, knowledge]
+        with mapped_errors(knowledge):
+            self._bases.drop(tenant, knowledge)
 
     def knowledge_bases(self, tenant: str) -> list[str]:
         """Sorted; none for an unknown tenant."""
-        return sorted(knowledge for owner, knowledge in list(self._open) if owner == tenant)
+        return self._bases.names(tenant)
 
     def all_knowledge_bases(self) -> list[tuple[str, str]]:
         """(tenant, knowledge base) of every one, for whoever runs the gateway."""
-        return sorted(self._open)
+        return self._bases.every()
 
     def documents(self, tenant: str, knowledge: str) -> list[DocumentInfo]:
         """Every document, sorted by source, whatever its groups: for operators. Raises UnknownKnowledge."""
@@ -149,11 +165,11 @@ class Store:
 
     def count(self) -> int:
         """Passages in all knowledge bases."""
-        return sum(info.chunks for base in list(self._open.values()) for info in base.catalogue.documents())
+        return self._bases.count()
 
     def healthy(self) -> bool:
-        """Whether the database answers."""
-        return self._database.healthy()
+        """Whether the databases answer."""
+        return self._chroma.healthy() and self._bases.healthy()
 
     def query(
         self,
@@ -180,81 +196,37 @@ class Store:
     def read(self, tenant: str, knowledge: str, work: Callable[[Base], T]) -> T:
         """What `work` finds in a knowledge base, looking at one state of it: it is called again if a document changed
         meanwhile. Raises UnknownKnowledge."""
-        base = self._find(tenant, knowledge)
         with mapped_errors(knowledge):
-            if base.lexical.behind:
-                with self._writing:
-                    self._synchronise(base)
+            base = self._bases.find(tenant, knowledge)
+            generation = base.catalogue.refresh()
             for _ in range(_OPTIMISTIC_TRIES):
-                generation = base.catalogue.generation
                 found = work(base)
-                if base.catalogue.generation == generation:
+                before, generation = generation, base.catalogue.refresh()
+                if generation == before:
                     return found
-            with self._writing:  # documents change faster than we can look: make them wait
+            with self._bases.still(base):  # documents change faster than we can look: make them wait
+                base.catalogue.refresh()
                 return work(base)
 
     def _find(self, tenant: str, knowledge: str) -> Base:
-        base = self._open.get((tenant, knowledge))
-        if base is None:
-            raise UnknownKnowledge(knowledge)
-        return base
-
-    def _create(self, tenant: str, knowledge: str) -> Base:
-        key = (filters.check_name("tenant", tenant), filters.check_name("knowledge base", knowledge))
-        if key not in self._open:
-            name = _collection_name(tenant, knowledge)
-            about = {"tenant": tenant, "knowledge": knowledge, "fingerprint": self._fingerprint}
-            vectors = self._database.create(name, about)
-            lexical = TantivyIndex.opened(self._lexical / name)
-            self._open[key] = Base(knowledge, vectors, Catalogue(), lexical, ExactScores(vectors))
-            self._synchronise(self._open[key])  # an index that outlived a knowledge base of this name
-        return self._open[key]
-
-    def _recover(self, name: str, metadata: Mapping[str, Any]) -> None:
-        """Opens a collection; removes versions that were not finished or were replaced when the last owner died."""
-        tenant, knowledge = str(metadata.get("tenant")), str(metadata.get("knowledge", name))
-        if metadata.get("fingerprint") != self._fingerprint:
-            raise EmbedderMismatch(knowledge, str(metadata.get("fingerprint", "none")), self._fingerprint)
-        vectors = self._database.open(name)
-        catalogue = Catalogue.of(vectors.metadata({"index": 0}))
-        versions = catalogue.versions()
-        if vectors.count() != sum(entry.info.chunks for entry in versions.values()):
-            vectors.delete([id for id in vectors.matching(None) if id.rpartition("-")[0] not in versions])
-        lexical = TantivyIndex.opened(self._lexical / name)
-        base = Base(knowledge, vectors, catalogue, lexical, ExactScores(vectors))
-        self._synchronise(base)
-        self._open[tenant, knowledge] = base
-
-    def _synchronise(self, base: Base) -> None:
-        """Makes the lexical index hold what Chroma holds."""
-        present, current = base.lexical.sizes(), base.catalogue.versions()
-        sizes = {version: entry.info.chunks for version, entry in current.items()}
-        base.lexical.remove([version for version, size in present.items() if sizes.get(version) != size])
-        for entry in [entry for version, entry in current.items() if present.get(version) != entry.info.chunks]:
-            rows = base.vectors.rows(passage_ids(entry))
-            texts = {id: lexical_text(entry.info.title, row["heading"], text) for id, (text, row) in rows.items()}
-            base.lexical.add(texts, entry.version)
-        base.lexical.commit()
-
-    def _replace(self, base: Base, changes: Sequence[Change], old: Sequence[Entry | None]) -> None:
-        """The first passages last: they make the versions exist."""
-        for change in changes:
-            base.lexical.add(change.words, change.entry.version)
-        laid_out = [list(change.rows()) for change in changes]
-        for rows in ([row for each in laid_out for row in each[1:]], [each[0] for each in laid_out]):
-            if rows:
-                vectors = np.stack([row.vector for row in rows])
-                ids, texts = [row.id for row in rows], [row.text for row in rows]
-                base.vectors.write(ids, vectors, texts, [row.metadata for row in rows])
-        for change in changes:
-            base.catalogue.switch(change.entry)
-        self._erase(base, [entry for entry in old if entry is not None])
-
-    def _erase(self, base: Base, entries: Sequence[Entry]) -> None:
-        """From the words first: what is left of it in Chroma is found again at the next start."""
-        base.lexical.remove([entry.version for entry in entries])
-        base.vectors.delete([id for entry in entries for id in passage_ids(entry)])
+        with mapped_errors(knowledge):
+            base = self._bases.find(tenant, knowledge)
+            base.catalogue.refresh()
+            return base
 
 
-def _collection_name(tenant: str, knowledge: str) -> str:
-    return "kb-" + hashlib.sha256(f"{tenant}\0{knowledge}".encode()).hexdigest()[:32]
+def _replace(turn: Turn, changes: Sequence[Change], old: Sequence[Entry | None]) -> None:
+    """The first passages last: they make the versions exist."""
+    for change in changes:
+        turn.base.lexical.add(change.words, change.entry.version)
+    laid_out = [list(change.rows()) for change in changes]
+    for rows in ([row for each in laid_out for row in each[1:]], [each[0] for each in laid_out]):
+        if rows:
+            vectors = np.stack([row.vector for row in rows])
+            ids, texts = [row.id for row in rows], [row.text for row in rows]
+            turn.base.vectors.write(ids, vectors, texts, [row.metadata for row in rows])
+    turn.switch([change.entry for change in changes])
+    replaced = [entry for entry in old if entry is not None]
+    if replaced:
+        erase(turn.base, replaced)
+        turn.erased(replaced)

@@ -1,4 +1,4 @@
-"""The vectors: Chroma, embedded, one collection per knowledge base. The only module that knows Chroma.
+"""The vectors: Chroma, embedded or a server, one collection per knowledge base. The only module that knows Chroma.
 
 Measured on 1.5.9: a search that filters by metadata reads the metadata of every passage (81 ms at 30,000 passages,
 against 2 ms without), and so does fetching by id with a filter. So nothing here filters while it searches: the search
@@ -6,18 +6,21 @@ above knows from the catalogue what to keep.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import chromadb
+import httpx
 import numpy as np
+from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 from chromadb.config import Settings
 from chromadb.errors import ChromaError, NotFoundError
 from numpy.typing import NDArray
 
-from retrieval.errors import StoreFailed, UnknownKnowledge
+from retrieval.errors import StoreFailed, StoreUnreachable, UnknownKnowledge
 from retrieval.filters import Scalar, Where
 
 # Chroma's own values are 16 and 100. With those the nearest hundred of 1,604 SciFact passages are found to .986, with
@@ -25,15 +28,28 @@ from retrieval.filters import Scalar, Where
 # long again as one of 100; 400 would find .99 and take three times as long.
 _NEIGHBOURS, _SEARCH_WIDTH = 32, 200
 _TEXT = "text"  # as metadata: what Chroma calls a document it also indexes by trigrams, which takes twice the disk
+_SERVER, _SETTING = "the Chroma server", "retrieval.chroma_url"
+_CONNECT_S = 5.0
+_REQUEST_BYTES = 20_000_000  # half of what a Chroma server takes by default
+_ROW_BYTES = 8_000  # allowed for a passage's text and metadata
+
+
+@dataclass(frozen=True, slots=True)
+class ChromaServer:
+    """`url` like http://host:8000. `api_key` is sent as bearer token and as Chroma's own header."""
+
+    url: str
+    api_key: str | None = None
+    timeout_s: float = 60.0
 
 
 class ChromaDatabase:
-    """A folder of collections. `batch` is how many passages are written at once: as many as Chroma takes, if less."""
+    """The collections in a folder of ours, or on a server. `batch` is how many passages are written at once: as many as
+    Chroma takes, if less. Raises StoreFailed, StoreUnreachable."""
 
-    def __init__(self, path: Path, batch: int) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+    def __init__(self, place: Path | ChromaServer, batch: int) -> None:
         with mapped_errors():
-            self._client = chromadb.PersistentClient(str(path), settings=Settings(anonymized_telemetry=False))
+            self._client = _embedded(place) if isinstance(place, Path) else _connected(place)
             self._batch = min(batch, self._client.get_max_batch_size())
 
     def close(self) -> None:
@@ -44,11 +60,11 @@ class ChromaDatabase:
         """Every collection with what was stored about it."""
         return {found.name: found.metadata or {} for found in self._client.list_collections()}
 
-    def create(self, name: str, metadata: Mapping[str, Scalar]) -> "ChromaVectors":
-        """A new collection for vectors compared by cosine."""
+    def create(self, name: str, metadata: Mapping[str, Scalar], *, reuse: bool = False) -> "ChromaVectors":
+        """A new collection for vectors compared by cosine; with `reuse` the one of this name, if there is one."""
         index: Any = {"hnsw": {"space": "cosine", "max_neighbors": _NEIGHBOURS, "ef_search": _SEARCH_WIDTH}}
         made = self._client.create_collection(
-            name, metadata=dict(metadata), configuration=index, embedding_function=None
+            name, metadata=dict(metadata), configuration=index, embedding_function=None, get_or_create=reuse
         )
         return ChromaVectors(made, self._batch)
 
@@ -60,9 +76,10 @@ class ChromaDatabase:
             found.modify(configuration={"hnsw": {"ef_search": _SEARCH_WIDTH}})
         return ChromaVectors(found, self._batch)
 
-    def drop(self, name: str) -> None:
+    def drop(self, name: str, *, missing_ok: bool = False) -> None:
         """With all that is in it."""
-        self._client.delete_collection(name)
+        with suppress(*([NotFoundError] if missing_ok else [])):
+            self._client.delete_collection(name)
 
     def healthy(self) -> bool:
         """Whether the database answers."""
@@ -78,6 +95,11 @@ class ChromaVectors:
 
     def __init__(self, collection: Collection, batch: int) -> None:
         self._collection, self._batch = collection, batch
+
+    @property
+    def id(self) -> str:
+        """Of the collection; one that was dropped and made again has another."""
+        return str(self._collection.id)
 
     def nearest(self, embedding: NDArray[np.float32], limit: int) -> dict[str, float]:
         """See Vectors."""
@@ -123,8 +145,9 @@ class ChromaVectors:
         metadata: Sequence[Mapping[str, Scalar]],
     ) -> None:
         """See Vectors."""
-        for at in range(0, len(ids), self._batch):
-            part = slice(at, at + self._batch)
+        step = max(1, min(self._batch, _REQUEST_BYTES // (_ROW_BYTES + 6 * embeddings.shape[1])))
+        for at in range(0, len(ids), step):
+            part = slice(at, at + step)
             self._collection.upsert(
                 ids=list(ids[part]),
                 embeddings=embeddings[part],
@@ -140,10 +163,45 @@ class ChromaVectors:
 
 @contextmanager
 def mapped_errors(knowledge: str = "") -> Iterator[None]:
-    """Chroma's errors as ours. Raises UnknownKnowledge, StoreFailed."""
+    """Chroma's errors as ours. Raises UnknownKnowledge, StoreFailed, StoreUnreachable."""
     try:
         yield
-    except NotFoundError as error:  # dropped by another thread meanwhile
+    except NotFoundError as error:  # dropped by another thread or process meanwhile
         raise UnknownKnowledge(knowledge) from error
     except ChromaError as error:
         raise StoreFailed(str(error)) from error
+    except httpx.HTTPError as error:
+        raise StoreUnreachable(_SERVER, _SETTING, str(error) or type(error).__name__) from error
+    except Exception as error:
+        if type(error) is not Exception:  # what Chroma's client makes of an answer that it does not know, such as a 502
+            raise
+        raise StoreFailed(f"Chroma answered {str(error)[:200]!r}") from error
+
+
+def _embedded(path: Path) -> ClientAPI:
+    path.mkdir(parents=True, exist_ok=True)
+    return chromadb.PersistentClient(str(path), settings=Settings(anonymized_telemetry=False))
+
+
+def _connected(server: ChromaServer) -> ClientAPI:
+    """Asks for a sign of life first: Chroma's own client would wait for ever, and hides why it cannot connect."""
+    key = server.api_key
+    headers = {} if key is None else {"authorization": f"Bearer {key}", "x-chroma-token": key}
+    timeout = httpx.Timeout(server.timeout_s, connect=min(_CONNECT_S, server.timeout_s))
+    try:
+        answer = httpx.get(f"{server.url.rstrip('/')}/api/v2/auth/identity", headers=headers, timeout=timeout)
+        answer.raise_for_status()
+        options = Settings(anonymized_telemetry=False)
+        client = chromadb.HttpClient(server.url.rstrip("/"), headers=headers, settings=options)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise StoreUnreachable(f"{_SERVER} at {server.url}", _SETTING, _reason(error)) from error
+    client._server._session.timeout = timeout  # type: ignore[attr-defined]  # its client has no setting for it
+    return client
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        hint = ": is retrieval.chroma_api_key right?" if status in (401, 403) else ""
+        return f"it answered {status}{hint}"
+    return str(error) or type(error).__name__

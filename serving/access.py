@@ -17,8 +17,8 @@ from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BodyTooLarge, NotFound, Unprocessable
-from serving.gateway import build_retriever, open_measures, open_sandbox, open_store
 from serving.knowledge import Measures
+from serving.library import build_retriever, open_measures, open_sandbox, open_store, owned_store
 from serving.remote import RemoteError, RemoteGateway, quoted
 from serving.sections import Settings
 from serving.settings import client_api_key
@@ -69,13 +69,11 @@ class MeasuredDocuments(Documents, Protocol):
 @contextmanager
 def open_documents(settings: Settings) -> Iterator[MeasuredDocuments]:
     """Raises StoreLocked if another command holds the store, RemoteError if the gateway refuses."""
-    lock = OwnerLock(settings.home / "store.lock")
-    owner = lock.owner()
+    owner = OwnerLock(settings.home / "store.lock").owner()
     if owner is not None and owner.url.startswith("http"):
         yield _Remote(RemoteGateway(owner.url, client_api_key()))
         return
-    lock.acquire("")
-    try:
+    with owned_store(settings, ""):
         store, embedder = open_store(settings)
         try:
             with open_sandbox(settings) as sandbox:
@@ -83,8 +81,6 @@ def open_documents(settings: Settings) -> Iterator[MeasuredDocuments]:
                 yield _Local(retriever, store, open_measures(settings, retriever, store, embedder))
         finally:
             store.close()
-    finally:
-        lock.release()
 
 
 class _Local:

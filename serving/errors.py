@@ -258,6 +258,8 @@ _FROM_RETRIEVAL: Mapping[type[retrieval.RetrievalError], type[GatewayError]] = {
     retrieval.BadName: BadRequest,
     retrieval.TextTooLong: ContextTooLong,
     retrieval.StoreFailed: StoreUnavailable,
+    retrieval.StoreUnreachable: StoreUnavailable,
+    retrieval.VectorsElsewhere: StoreUnavailable,
     retrieval.StoreLocked: Conflict,
     retrieval.EmbedderMismatch: Conflict,
     retrieval.CalibrationFailed: BadRequest,

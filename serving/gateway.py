@@ -4,32 +4,19 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from retrieval.batching import BatchingEmbedder
-from retrieval.calibrator import Calibrator
-from retrieval.chunking import Chunker
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
-from retrieval.errors import UnreadableDocument
-from retrieval.folder import read, walk
-from retrieval.lock import OwnerLock
-from retrieval.pipeline import Policy, Retriever, Scope
-from retrieval.reranker import Rerank, open_reranker
-from retrieval.reranking import Reranking
-from retrieval.sandbox import Limits as ParseLimits
-from retrieval.sandbox import Sandbox
-from retrieval.selection import Limits as SearchLimits
-from retrieval.store import Store
+from retrieval.embedder import Embedder
+from retrieval.pipeline import Retriever
 from serving.accounting.cost import Prices
 from serving.accounting.ledger import LedgerSink
 from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
 from serving.accounting.recent import RecentRequests
-from serving.auth import LOCAL_OPERATOR, KeyStore
+from serving.auth import KeyStore
 from serving.completions import Completions, Runtime
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
 from serving.engine.child import VllmChild
@@ -39,7 +26,8 @@ from serving.engine.protocol import Engine, Progress
 from serving.engine.simulated import SIMULATED_MODEL, SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.engine.weights import EMBEDDED_MODEL
-from serving.knowledge import Knowledge, Measures, Threads
+from serving.knowledge import Knowledge
+from serving.library import open_knowledge, owned_store
 from serving.limits import Limits
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.responses import Responses
@@ -52,7 +40,6 @@ from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
 
 LEDGER_TICK_S = 1.0
-_SEARCHES = 16  # at a time
 PricesFor = Callable[[Device], Prices]
 
 
@@ -79,11 +66,11 @@ class Gateway:
     # Set once the configured documents are in: until then a question might abstain that has an answer.
     documents_in: asyncio.Event
 
-    def readiness(self) -> dict[str, bool]:
+    async def readiness(self) -> dict[str, bool]:
         """What must be true before requests should come."""
         return {
             "engine": self.engine.ready,
-            "store": self.knowledge.healthy(),
+            "store": await self.knowledge.healthy(),
             "documents": self.documents_in.is_set(),
         }
 
@@ -98,9 +85,7 @@ async def open_gateway(
     SettingsError (no price) and EngineFailed (no base model).
     """
     async with AsyncExitStack() as stack:
-        lock = OwnerLock(settings.home / "store.lock")
-        lock.acquire(url)
-        stack.callback(lock.release)
+        stack.enter_context(owned_store(settings, url))
         keys = KeyStore(settings.home / "keys.db")
         stack.callback(keys.close)
         device = detect()
@@ -111,7 +96,7 @@ async def open_gateway(
         # Beside the embedder: both mostly import libraries, on one core each.
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
-        retriever, knowledge = await _open_knowledge(stack, settings, progress, embedder)
+        retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
         metrics = MetricsSink(prices, catalogue.names)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
@@ -160,25 +145,6 @@ async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Devic
     return rollout
 
 
-async def _open_knowledge(
-    stack: AsyncExitStack, settings: Settings, progress: Progress, embedder: Embedder | None
-) -> tuple[Retriever, Knowledge]:
-    # More than cores: threads that wait for the embedder are what it makes its batches of.
-    executor = ThreadPoolExecutor(max_workers=_SEARCHES, thread_name_prefix="retrieval")
-    stack.callback(executor.shutdown, cancel_futures=True)
-    ingestion = ThreadPoolExecutor(max_workers=2, thread_name_prefix="ingestion")
-    stack.callback(ingestion.shutdown, cancel_futures=True)
-    sandbox = open_sandbox(settings)
-    stack.callback(sandbox.close)  # before the executor waits: a file that is being parsed is given up
-    progress("loading the embedder and opening the store")
-    store, chosen = await asyncio.to_thread(open_store, settings, embedder)
-    stack.callback(store.close)
-    retriever = build_retriever(settings, store, chosen, sandbox)
-    measures = await asyncio.to_thread(open_measures, settings, retriever, store, chosen)
-    threads = Threads(executor, ingestion)
-    return retriever, Knowledge(retriever, store, chosen, threads, settings.retrieval, measures)
-
-
 def _open_ledger(
     stack: AsyncExitStack, settings: Settings, prices: Prices, meter: Meter, *, simulated: bool
 ) -> LedgerSink:
@@ -211,66 +177,6 @@ def _limits(settings: Settings, *, scores_text: bool) -> Limits:
     server = settings.server
     scored = server.max_scored_bytes if scores_text else 0
     return Limits(server.max_n, server.max_logprobs, server.max_schema_bytes, settings.retrieval.max_top_k, scored)
-
-
-def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[Store, Embedder]:
-    """The document store with the embedder it was built with. The caller holds the owner lock."""
-    embedder = BatchingEmbedder(embedder or open_embedder(settings))
-    return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions), embedder
-
-
-def open_measures(settings: Settings, retriever: Retriever, store: Store, embedder: Embedder) -> Measures:
-    """With what is kept under home, and the configured reranker. Raises RerankerUnusable."""
-    calibrator = Calibrator(settings.home / "calibration", retriever, store, embedder)
-    rerank = configured_rerank(settings)
-    return Measures(calibrator, Reranking(settings.home / "reranking", retriever, store, embedder.fingerprint, rerank))
-
-
-def configured_rerank(settings: Settings) -> Rerank | None:
-    """The reranker that may be used. Raises RerankerUnusable."""
-    wish = settings.retrieval
-    return Rerank(open_reranker(wish.reranker, wish.threads), wish.rerank_depth) if wish.reranker else None
-
-
-def open_sandbox(settings: Settings) -> Sandbox:
-    """Where documents are parsed. The caller closes it."""
-    limits = settings.ingestion
-    return Sandbox(
-        ParseLimits(
-            limits.parse_memory_mib, limits.parse_cpu_s, limits.parse_wall_s, settings.server.max_document_bytes
-        )
-    )
-
-
-def open_embedder(settings: Settings) -> Embedder:
-    """The configured embedding model, or the packaged one."""
-    wish = settings.retrieval
-    folder = wish.embedder or packaged_minilm()
-    return SentenceTransformerEmbedder(folder, device=wish.device, threads=wish.threads)
-
-
-def build_retriever(settings: Settings, store: Store, embedder: Embedder, sandbox: Sandbox) -> Retriever:
-    """Searches as configured."""
-    wish = settings.retrieval
-    policy = Policy(wish.search, SearchLimits(wish.per_source, wish.duplicate, wish.neighbours))
-    return Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens), policy, sandbox)
-
-
-def fill_knowledge(settings: Settings, retriever: Retriever, progress: Progress) -> list[str]:
-    """Ingest the configured sources into the local tenant. Returns one line per document that could not be read."""
-    scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
-    failures = []
-    for name, source in settings.knowledge.items():
-        listings = [walk(path) for path in source.paths]
-        failures += [str(refused) for listing in listings for refused in listing.refused]
-        documents = [found for listing in listings for found in listing.files]
-        for number, (label, path) in enumerate(documents, start=1):
-            progress(f"{name}: document {number} of {len(documents)}")
-            try:
-                retriever.ingest(scope, name, label, read(label, path, settings.server.max_document_bytes))
-            except UnreadableDocument as error:
-                failures.append(str(error))
-    return failures
 
 
 async def _engine(settings: Settings, base: str, device: Device, loras: Loras | None, progress: Progress) -> Engine:

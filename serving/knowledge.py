@@ -35,6 +35,7 @@ from serving.trace import CLIENT_CLOSED, Trace
 
 T = TypeVar("T")
 _TEXTS_AT_ONCE = 16
+_HEALTHY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Knowledge:
         self._executor, self._ingestion = threads.search, threads.ingestion
         self._defaults = defaults
         self._calibrator, self._reranking = measures.calibrator, measures.reranking
+        self._probe: asyncio.Task[bool] | None = None
 
     @property
     def embedding_model(self) -> str:
@@ -93,9 +95,12 @@ class Knowledge:
         """What the vector of one passage takes."""
         return self._embedder.dimensions * np.dtype(np.float32).itemsize
 
-    def healthy(self) -> bool:
-        """True if the store answers."""
-        return self._store.healthy()
+    async def healthy(self) -> bool:
+        """True if the store answers, and soon: its servers may hang."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(asyncio.to_thread(self._store.healthy))
+        done, _ = await asyncio.wait([self._probe], timeout=_HEALTHY_S)
+        return bool(done) and self._probe.result()
 
     async def names(self, caller: Caller) -> list[str]:
         """Knowledge bases of the caller's tenant."""
@@ -176,8 +181,8 @@ class Knowledge:
 
     async def calibration(self, caller: Caller, knowledge: str) -> dict[str, Any]:
         """What the minimum score was measured on, and how much has changed since. Raises NotFound."""
-        found = self._calibrator.current(caller.tenant, knowledge)
         drift = await self._run(lambda: self._calibrator.drift(caller.tenant, knowledge))
+        found = self._calibrator.current(caller.tenant, knowledge)
         if found is None or drift is None:
             raise NotFound(f"'{knowledge}' is not calibrated: `breakeven calibrate --knowledge {knowledge}`")
         warning = outdated(knowledge, drift) if drift > MAX_DRIFT else None

@@ -122,6 +122,16 @@ class Retrieval(Section):
     rerank_depth: int = Field(
         30, ge=2, le=100, description="Passages that the reranker reads for one question; its time grows with them."
     )
+    chroma_url: str | None = Field(
+        None,
+        pattern="^https?://.",
+        description="URL of a Chroma server (`http://host:8000`) for the vectors; without it they are in `home`, "
+        "which one gateway owns. With `database_url`, too, several gateways share their documents.",
+    )
+    chroma_api_key: str | None = Field(
+        None, description="Sent to the Chroma server as bearer token and as `x-chroma-token`."
+    )
+    chroma_timeout_s: float = Field(60, gt=0, description="Seconds to wait for an answer of the Chroma server.")
     top_k: int = Field(4, ge=1, le=50, description="Passages given to the model at most.")
     max_top_k: int = Field(50, ge=1, description="Largest top_k a request may ask for.")
     min_score: float = Field(
@@ -264,6 +274,12 @@ class Settings(Section):
     """The whole tree. `home` holds all state."""
 
     home: Path = Field(Path(".breakeven"), description="State directory (`BREAKEVEN_HOME`).")
+    database_url: str | None = Field(
+        None,
+        pattern="^postgres(ql)?://.",
+        description="PostgreSQL (`postgresql://user:password@host/database`) that holds the catalogue of documents, "
+        "their lexical index and the calibrations; without it they are in `home`.",
+    )
     server: Server = Server.model_validate({})
     engine: Engine = Engine.model_validate({})
     retrieval: Retrieval = Retrieval.model_validate({})
@@ -273,3 +289,8 @@ class Settings(Section):
     adapters: tuple[Path, ...] = Field((), description="Folders of adapters installed into the registry at start.")
     knowledge: dict[Name, KnowledgeSource] = Field(default_factory=dict, description="Knowledge bases by name.")
     models: dict[Name, ServedModel] = Field(default_factory=dict, description="Served models by name.")
+
+    @property
+    def shared(self) -> bool:
+        """Whether several gateways may use the documents: all of them are on servers."""
+        return self.database_url is not None and self.retrieval.chroma_url is not None

@@ -138,7 +138,7 @@ def _explain_one(item: Mapping[str, Any]) -> str:
     key = ".".join(location)
     if item["type"] != "extra_forbidden":
         # A message may end up in a log or a screenshot; a secret must not.
-        got = "" if location[-1].endswith("key") else f" (got {item['input']!r})"
+        got = "" if location[-1].endswith(("key", "_url")) else f" (got {item['input']!r})"
         return f"setting {key}: {item['msg']}{got}"
     known = [name for name, _, _ in describe()]
     wildcard = ".".join([location[0], "*", *location[2:]]) if location[0] in ("models", "knowledge") else key

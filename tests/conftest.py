@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import Cluster, chroma_server, empty_chroma
+
 ROOT = Path(__file__).parents[1]
 HOME = ROOT / ".breakeven" / "e2e"
 COMMAND = Path(sys.executable).parent / "breakeven"
@@ -124,3 +126,27 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.fixture(scope="session")
+def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Chroma server for all tests; whoever uses it finds or makes it empty."""
+    with chroma_server(tmp_path_factory.mktemp("chroma-server")) as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A real PostgreSQL for all tests; whoever uses it finds or makes it empty."""
+    cluster = Cluster()
+    yield cluster
+    cluster.stop()
+    cluster.remove()
+
+
+@pytest.fixture
+def servers(chroma_url: str, postgres: Cluster) -> tuple[str, Cluster]:
+    """Both, empty."""
+    empty_chroma(chroma_url)
+    postgres.empty()
+    return chroma_url, postgres

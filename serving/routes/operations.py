@@ -18,7 +18,7 @@ async def livez() -> Response:
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """200 if the engine answers and the store is open, else 503 with what is missing."""
-    checks = gateway_of(request).readiness()
+    checks = await gateway_of(request).readiness()
     ready = all(checks.values())
     body = {"status": "ready" if ready else "not ready", "checks": checks}
     return json_response(body, 200 if ready else 503, {} if ready else {"retry-after": "5"})

@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,10 @@ from retrieval.chunking import Chunker
 from retrieval.errors import BadFilter, UnknownKnowledge
 from retrieval.hashing import HashingEmbedder
 from retrieval.pipeline import Retrieval, Retriever, Scope
-from retrieval.store import Store
+from retrieval.postgres import Postgres
+from retrieval.store import Servers, Store
+from retrieval.vectors import ChromaServer
+from tests.servers import Cluster, empty_chroma
 
 EMBEDDER = HashingEmbedder()
 TENANTS = [f"tenant{number}" for number in range(20)]
@@ -30,8 +34,10 @@ PLACE = (st.sampled_from(TENANTS), st.sampled_from(KNOWLEDGE), st.sampled_from(S
 MOST_GROUPS = st.frozensets(st.sampled_from(GROUPS), min_size=1, max_size=2)
 VOLLEY = 60  # questions of one step
 LEAST_OPERATIONS = 10_000
+LEAST_ON_SERVERS = 1_500
 
 done: Counter[str] = Counter()
+places: list[Callable[[], Servers]] = []  # where the machine's documents are; in its folder, if that is empty
 
 
 def operations() -> int:
@@ -50,7 +56,8 @@ class Tenants(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.store = Store(self.folder, EMBEDDER.fingerprint, EMBEDDER.dimensions)
+        servers = places[0]() if places else None
+        self.store = Store(self.folder, EMBEDDER.fingerprint, EMBEDDER.dimensions, servers=servers)
         self.retriever = Retriever(self.store, EMBEDDER, Chunker(EMBEDDER.tokenizer, EMBEDDER.max_tokens))
 
     @initialize()
@@ -174,12 +181,14 @@ class Tenants(RuleBasedStateMachine):
             assert answer.best_score is None  # not even how near something would have been
 
     def teardown(self) -> None:
+        for tenant in TENANTS:
+            for knowledge in self.store.knowledge_bases(tenant):
+                self.store.drop_knowledge(tenant, knowledge)  # the next one starts on the same servers
         self.store.close()
         shutil.rmtree(self.folder)
 
 
-@pytest.mark.slow
-def test_twenty_tenants_see_nothing_of_each_other() -> None:
+def run_machine(least: int) -> None:
     done.clear()
     once = settings(
         max_examples=4,
@@ -189,8 +198,27 @@ def test_twenty_tenants_see_nothing_of_each_other() -> None:
         phases=[Phase.generate],  # shrinking would take many minutes
         suppress_health_check=list(HealthCheck),
     )
-    while operations() < LEAST_OPERATIONS:
+    while operations() < least:
         run_state_machine_as_test(Tenants, settings=once)
-    assert done["passages"] >= LEAST_OPERATIONS // 5  # they did find things: their own
+    assert done["passages"] >= least // 5  # they did find things: their own
     assert done["refused filter"] > 0
     assert min(done["put"], done["delete"]) > 20, done
+
+
+@pytest.mark.slow
+def test_twenty_tenants_see_nothing_of_each_other() -> None:
+    run_machine(LEAST_OPERATIONS)
+
+
+@pytest.mark.slow
+def test_nor_on_servers(chroma_url: str, postgres: Cluster) -> None:
+    def afresh() -> Servers:
+        return Servers(ChromaServer(chroma_url), Postgres(postgres.url()))
+
+    empty_chroma(chroma_url)
+    postgres.empty()
+    places.append(afresh)
+    try:
+        run_machine(LEAST_ON_SERVERS)
+    finally:
+        places.clear()

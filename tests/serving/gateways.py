@@ -45,7 +45,7 @@ def settings_for(home: Path, **sections: Any) -> Settings:
         "models": MODELS,
     }
     for name, section in sections.items():
-        tree[name] = {**tree.get(name, {}), **section}
+        tree[name] = {**tree.get(name, {}), **section} if isinstance(section, dict) else section
     return Settings.model_validate(tree)
 
 

@@ -1,15 +1,11 @@
 """Versions, catalogue and scope on real Chroma, in one process; crashes and tenants have files of their own."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import chromadb
 import numpy as np
 import pytest
-from chromadb.config import Settings
 from numpy.typing import NDArray
 
 from retrieval.catalogue import DocumentInfo
@@ -225,40 +221,3 @@ def test_documents_together(store: Store) -> None:
     assert store.replace_documents("acme", "kb", together) == ["unchanged"] * 3
     with pytest.raises(ValueError, match="one source"):
         store.replace_documents("acme", "kb", [new("d.md", "x"), new("d.md", "y")])
-
-
-def test_a_collection_of_before_is_read_and_searched_as_widely(
-    open_store: Callable[[Embedder], Store], tmp_path: Path
-) -> None:
-    """Rows that repeat everything, texts as Chroma's documents, and an index with Chroma's own width."""
-    store = open_store(EMBEDDER)
-    put(store, "new.md", "rain gauge", year=2026)
-    store.close()
-    about: dict[str, Any] = {
-        "source": "old.md", "title": "Old", "sha256": "0", "version": "f-7", "digest": "0", "sequence": 7,
-        "chunks": 2, "group:everyone": True, "attr:year": 2024, "start": 0, "end": 9, "heading": "",
-    }  # fmt: skip
-    texts = ["annual leave", "sick leave"]
-    with chroma(tmp_path / "store") as collection:
-        assert collection.configuration["hnsw"]["ef_search"] > 100
-        collection.modify(configuration={"hnsw": {"ef_search": 100}})
-        rows = [{**about, "index": index} for index in range(2)]
-        collection.add(ids=["f-7-0", "f-7-1"], embeddings=EMBEDDER.encode(texts), documents=texts, metadatas=rows)
-    store = open_store(EMBEDDER)
-    assert found(store, "sick leave", filter={"year": 2024}) == ["sick leave", "annual leave"]
-    [best] = store.query("acme", "kb", vector("sick leave"), 1, EVERYONE)
-    assert (best.source, best.title) == ("old.md", "Old")
-    assert put(store, "old.md", "parental leave") == "updated"
-    assert sorted(found(store, "leave")) == ["parental leave", "rain gauge"]
-    store.close()
-    with chroma(tmp_path / "store") as collection:
-        assert collection.configuration["hnsw"]["ef_search"] > 100
-
-
-@contextmanager
-def chroma(path: Path) -> Iterator[Any]:
-    """The only collection of a store, without the store."""
-    client: Any = chromadb.PersistentClient(str(path), settings=Settings(anonymized_telemetry=False))
-    with closing(client):
-        [collection] = client.list_collections()
-        yield collection
