@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from adapters.recipe import load_recipe
 from benchmarks.adapter_eval.questions import TaskError
 from benchmarks.adapter_eval.tasks import load_task
 from benchmarks.banking77 import SYSTEM, Row, read_rows, subset, write_chat, write_task
+from benchmarks.learning_curve import main
 
 ROWS = [Row(f"{label} {number}", label) for label, count in (("a", 9), ("b", 5), ("c", 1)) for number in range(count)]
 
@@ -51,3 +53,25 @@ def test_it_becomes_chat_data_and_a_task(tmp_path: Path) -> None:
     task = load_task(tmp_path / "task.toml")
     asked = task.asks(task.questions())
     assert asked[0].body["structured_outputs"] == {"choice": ["a", "b", "c"]}
+
+
+def test_the_recipe_is_one() -> None:
+    recipe = load_recipe(Path(__file__).parents[2] / "benchmarks" / "banking77.toml")
+    assert recipe.epochs == 2
+
+
+def test_points_of_the_curve_that_are_there_are_not_measured_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text("text,category\na,x\nb,y\nc,y\n")
+    figure = {"name": "banking77.accuracy", "value": 0.5, "low": 0.1, "high": 0.9}
+    point = {"examples": 2, "epochs": 4, "figures": [figure, {"name": "latency_s"}]}
+    out = tmp_path / "curve.json"
+    out.write_text(json.dumps({"points": [point]}))
+    main(tmp_path, out, [2], None, tmp_path / "work", 7, 3000)
+    assert not (tmp_path / "work").exists()
+    assert json.loads(out.read_text()) == {"points": [point]}
+    printed = capsys.readouterr().err
+    assert "2 examples: there already" in printed
+    assert "2 examples, 4 epochs: banking77.accuracy 0.5000 (0.1000 to 0.9000)" in printed
