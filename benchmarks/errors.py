@@ -15,3 +15,7 @@ class PlanError(BenchmarkError):
 
 class EndpointError(BenchmarkError):
     """The endpoint cannot be driven at all (unreachable, key refused, unknown model)."""
+
+
+class ModelError(BenchmarkError):
+    """An input of the economic model is missing, impossible, or cannot be identified from what was measured."""

@@ -24,6 +24,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "adapters": ("breakeven.adapters:adapters", "List the installed adapter versions."),
         "keys": ("breakeven.keys:app", "Make, list and revoke API keys."),
         "bench": ("breakeven.bench:bench", "Measure throughput, latency and cost per query of an OpenAI endpoint."),
+        "whatif": (
+            "breakeven.economics:whatif",
+            "Say whether self-hosting pays, at what volume, and how sure.",
+        ),
         "eval": ("breakeven.eval:app", "Measure quality on test sets."),
     }
 )

@@ -4,30 +4,50 @@ Money is Decimal from the file to the bill, so prices are quoted strings: a YAML
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 
 from benchmarks.errors import PriceError
 from serving.accounting.cost import ApiPrice, GpuPrice
 
-__all__ = ["SHIPPED", "ApiPrice", "GpuPrice", "PriceBook", "load_prices"]
+__all__ = ["SHIPPED", "ApiPrice", "GpuPrice", "PriceBook", "Unit", "UnitPrice", "load_prices"]
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
 
 _SHARED = {"id", "kind", "provider", "source", "as_of", "deprecates_on", "basis"}
 _KEYS = {
-    "api": _SHARED | {"input_usd_per_mtok", "cached_input_usd_per_mtok", "output_usd_per_mtok"},
+    "api": _SHARED | {"input_usd_per_mtok", "cached_input_usd_per_mtok", "output_usd_per_mtok", "successor"},
+    "unit": _SHARED | {"usd", "per"},
     "gpu": _SHARED | {"name_patterns", "usd_per_hour"},
     "cpu": _SHARED | {"usd_per_hour"},
 }
 _BASES = ("quoted", "assumed")
+
+# What one unit price buys: a million tokens embedded or trained on once, a thousand searches of a hosted store.
+Unit = Literal["mtok_embedded", "mtok_trained", "thousand_searches"]
+
+
+@dataclass(frozen=True)
+class UnitPrice:
+    """A price that is neither a hosted model's nor a machine's, in US dollars per `per`."""
+
+    id: str
+    provider: str
+    usd: Decimal
+    per: Unit
+    source: str
+    as_of: str
+    deprecates_on: str | None
+
+
+_Price = TypeVar("_Price", ApiPrice, GpuPrice, UnitPrice)
 
 
 @dataclass(frozen=True)
@@ -37,15 +57,19 @@ class PriceBook:
     api_prices: tuple[ApiPrice, ...]
     gpu_prices: tuple[GpuPrice, ...]
     cpu: GpuPrice
+    unit_prices: tuple[UnitPrice, ...] = ()
 
     def api(self, model_id: str) -> ApiPrice:
         """The hosted model's price; PriceError names the nearest id when there is none."""
-        by_id = {price.id: price for price in self.api_prices}
-        if model_id in by_id:
-            return by_id[model_id]
-        nearest = difflib.get_close_matches(model_id, by_id, n=1, cutoff=0)
-        hint = f"the nearest is {nearest[0]!r}" if nearest else "the price file has no api rows; add one"
-        raise PriceError(f"no price for the hosted model {model_id!r}; {hint}")
+        return _find(self.api_prices, model_id, "the hosted model")
+
+    def gpu(self, price_id: str) -> GpuPrice:
+        """The machine price with this id, the CPU's among them; PriceError names the nearest id when there is none."""
+        return _find((*self.gpu_prices, self.cpu), price_id, "the machine")
+
+    def unit(self, price_id: str) -> UnitPrice:
+        """The unit price with this id; PriceError names the nearest id when there is none."""
+        return _find(self.unit_prices, price_id, "the unit")
 
     def gpu_for(self, device_name: str) -> GpuPrice:
         """The price of the GPU that nvidia-smi calls `device_name`; PriceError when no row covers it."""
@@ -54,6 +78,15 @@ class PriceBook:
                 return price
         known = ", ".join(price.id for price in self.gpu_prices)
         raise PriceError(f"no price for the GPU {device_name!r} (known: {known}); set cost.usd_per_hour")
+
+
+def _find(prices: Sequence[_Price], price_id: str, what: str) -> _Price:
+    by_id = {price.id: price for price in prices}
+    if price_id in by_id:
+        return by_id[price_id]
+    nearest = difflib.get_close_matches(price_id, by_id, n=1, cutoff=0)
+    hint = f"the nearest is {nearest[0]!r}" if nearest else "the price file has no such rows; add one"
+    raise PriceError(f"no price for {what} {price_id!r}; {hint}")
 
 
 def load_prices(path: Path | None = None) -> PriceBook:
@@ -72,10 +105,12 @@ def load_prices(path: Path | None = None) -> PriceBook:
     _refuse_repeats(row["id"] for row in rows)
     if len(by_kind["cpu"]) != 1:
         raise PriceError(f"{source} needs exactly one cpu row, the price of a machine without a GPU")
+    hosted = {row["id"] for row in by_kind["api"]}
     return PriceBook(
-        api_prices=tuple(map(_api, by_kind["api"])),
+        api_prices=tuple(_api(row, hosted) for row in by_kind["api"]),
         gpu_prices=tuple(map(_machine, by_kind["gpu"])),
         cpu=_machine(by_kind["cpu"][0]),
+        unit_prices=tuple(map(_unit, by_kind["unit"])),
     )
 
 
@@ -105,7 +140,9 @@ def _check_provenance(row: Mapping[str, Any], where: str) -> None:
         raise PriceError(f"{where}: as_of is a date (YYYY-MM-DD), deprecates_on a date or null")
 
 
-def _api(row: Mapping[str, Any]) -> ApiPrice:
+def _api(row: Mapping[str, Any], hosted: Set[str]) -> ApiPrice:
+    if row["successor"] is not None and (row["successor"] not in hosted or row["successor"] == row["id"]):
+        raise PriceError(f"price row {row['id']!r}: successor must be the id of another api row, or null")
     return ApiPrice(
         id=row["id"],
         provider=row["provider"],
@@ -114,7 +151,22 @@ def _api(row: Mapping[str, Any]) -> ApiPrice:
         output_usd_per_mtok=_money(row, "output_usd_per_mtok"),
         source=row["source"],
         as_of=row["as_of"].isoformat(),
-        deprecates_on=row["deprecates_on"] and row["deprecates_on"].isoformat(),
+        deprecates_on=_day(row["deprecates_on"]),
+        successor=row["successor"],
+    )
+
+
+def _unit(row: Mapping[str, Any]) -> UnitPrice:
+    if row["per"] not in get_args(Unit):
+        raise PriceError(f"price row {row['id']!r}: per must be one of {', '.join(get_args(Unit))}")
+    return UnitPrice(
+        id=row["id"],
+        provider=row["provider"],
+        usd=_money(row, "usd"),
+        per=row["per"],
+        source=row["source"],
+        as_of=row["as_of"].isoformat(),
+        deprecates_on=_day(row["deprecates_on"]),
     )
 
 
@@ -129,6 +181,7 @@ def _machine(row: Mapping[str, Any]) -> GpuPrice:
         source=row["source"],
         as_of=row["as_of"].isoformat(),
         basis=row["basis"],
+        deprecates_on=_day(row["deprecates_on"]),
     )
 
 
@@ -153,6 +206,10 @@ def _refuse_repeats(ids: Iterable[str]) -> None:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
+
+
+def _day(value: date | None) -> str | None:
+    return value.isoformat() if value else None
 
 
 def _is_day(value: object) -> bool:

@@ -23,11 +23,12 @@ class GpuPrice:
     source: str
     as_of: str
     basis: Literal["quoted", "assumed", "configured"]
+    deprecates_on: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ApiPrice:
-    """A hosted model's list price in US dollars per million tokens."""
+    """A hosted model's list price in US dollars per million tokens, and the row that holds once it is gone."""
 
     id: str
     provider: str
@@ -37,6 +38,7 @@ class ApiPrice:
     source: str
     as_of: str
     deprecates_on: str | None
+    successor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from tests.house.sources import in_product
 
 # Seconds to import, or needed by one command only.
-HEAVY = ("torch", "vllm", "trl", "peft", "transformers", "sentence_transformers", "adapters.training")
+HEAVY = (
+    *("torch", "vllm", "trl", "peft", "transformers", "sentence_transformers", "adapters.training"),
+    *("matplotlib", "benchmarks.economics.plot"),
+)
 _ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
