@@ -21,7 +21,7 @@ def claims(
     contradictions: Annotated[bool, typer.Option("--contradictions", help="Where the documents disagree.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
 ) -> None:
-    """Judge what five documents claim about fine-tuning, retrieval and self-hosting."""
+    """Judge what five documents claim about the cost of answers."""
     book = read_book()
     if contradictions:
         print_contradictions(book, output)

@@ -28,7 +28,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "breakeven.economics:whatif",
             "Say whether self-hosting pays, at what volume, and how sure.",
         ),
-        "claims": ("breakeven.claims:claims", "Judge what five documents claim about cost and quality."),
+        "claims": (
+            "breakeven.claims:claims",
+            "Judge what five documents claim about the cost of answers.",
+        ),
         "eval": ("breakeven.eval:app", "Measure quality on test sets."),
     }
 )

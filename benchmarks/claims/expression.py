@@ -5,7 +5,7 @@ tree; the verdict says in which part of it the claim is true.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -16,7 +16,7 @@ Origin = Literal["document", "assumed", "quoted", "measured"]
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A known value: stated by a document, assumed by us, quoted from a price list on a day, or measured on a device."""
+    """A known value: a document's, our assumption, a price list's of a day, or measured on a device."""
 
     value: Decimal
     unit: str
@@ -77,6 +77,18 @@ def value_of(expression: Expression, searched: Decimal | None = None) -> Decimal
     if isinstance(expression, Range) and searched is not None:
         return searched
     raise ValueError("an expression with an unknown in it has no value")
+
+
+def folded(call: Call) -> Call:
+    """The same function of its range, with everything that does not depend on it computed once."""
+    inputs: dict[str, Expression] = {}
+    for name, given in call.inputs.items():
+        if isinstance(given, Call):
+            fixed = range_of(given) is None
+            inputs[name] = Number(value_of(given), given.unit, "assumed", "") if fixed else folded(given)
+        else:
+            inputs[name] = given
+    return replace(call, inputs=inputs)
 
 
 def leaves(expression: Expression, name: str = "") -> Iterator[tuple[str, Number | Range | Measured]]:

@@ -13,7 +13,18 @@ from typing import Literal
 
 from benchmarks.claims.claim import OUTCOMES, Book, Claim, Outcome, Test
 from benchmarks.claims.contradictions import Conflict, conflicts
-from benchmarks.claims.expression import Call, Expression, Measured, Number, Range, leaves, range_of, replaced, value_of
+from benchmarks.claims.expression import (
+    Call,
+    Expression,
+    Measured,
+    Number,
+    Range,
+    folded,
+    leaves,
+    range_of,
+    replaced,
+    value_of,
+)
 from benchmarks.claims.measurements import Results
 from benchmarks.claims.search import Span, spans
 
@@ -25,7 +36,8 @@ Evidence = Literal["measured", "modelled", "calculated", "quoted"]
 class CaseFinding:
     """One case: the formula with its inputs, what it gives, and the truth of what was expected.
 
-    `values`: at the ends of what is searched, or of the measured intervals. `open`: the measured interval holds the threshold. `spans`: the true parts of the searched range.
+    `values`: at the ends of what is searched, or of the measured intervals. `open`: the interval holds the threshold.
+    `spans`: the true parts of the searched range.
     """
 
     label: str
@@ -62,6 +74,12 @@ class Verdict:
     def inverted(self) -> bool:
         """Judged by what would have to be measured."""
         return any(finding.inverted for finding in self.findings)
+
+    @property
+    def why_inverted(self) -> str:
+        """What is not measured, in a few words; empty when nothing had to be inverted."""
+        cases = [case for finding in self.findings if finding.inverted for case in finding.cases if case.searched]
+        return next((case.searched[1].why.partition(";")[0] for case in cases if case.searched), "")
 
     @property
     def missing(self) -> tuple[Measured, ...]:
@@ -116,7 +134,8 @@ def _case(label: str, call: Call, test: Test) -> CaseFinding:
     searched = range_of(call)
     if searched is not None:
         _, span = searched
-        true = spans(lambda at: value_of(call, at), span, test.expect)
+        function = folded(call)
+        true = spans(lambda at: value_of(function, at), span, test.expect)
         shown = tuple(value_of(call, at) for at in (span.low, span.at, span.high) if at is not None)
         return CaseFinding(label, call, _truth_of(true), shown, searched, true)
     values = tuple(dict.fromkeys(value_of(bound) for bound in _corners(call)))

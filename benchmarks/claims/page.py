@@ -16,8 +16,8 @@ COMMAND = "python -m benchmarks.claims.page"
 
 _INTRODUCTION = f"""# The claims and their verdicts
 
-Made from `benchmarks/claims/data` by `{COMMAND}`; a test compares the two. `breakeven claims --explain D50` shows the
-formula, every input with its origin, and the threshold behind a verdict.
+Made from `benchmarks/claims/data` by `{COMMAND}`; a test compares the two.
+`breakeven claims --explain D50` shows the formula, every input with its origin, and the threshold behind a verdict.
 
 Five documents about fine-tuning, retrieval and self-hosting make 148 claims that somebody could act on. Each is put in
 our words here and tested. Nobody types a verdict: it is computed from the documents' own numbers, dated prices

@@ -86,7 +86,7 @@ def reason(verdict: Verdict) -> str:
     parts = [finding for finding in verdict.findings if finding.outcome != "holds" or _tells(verdict, finding)]
     text = "; ".join(map(_part, parts))
     if verdict.inverted:
-        text += " (threshold inversion: no A10G has been measured, this is what would have to be true)"
+        text += f" (threshold inversion: {verdict.why_inverted}, so this is what would have to be true)"
     return text
 
 
@@ -104,12 +104,14 @@ def _devices(finding: TestFinding) -> str:
 def _part(finding: TestFinding) -> str:
     about = f"{finding.test.about}: " if finding.test.about else ""
     if finding.outcome == "not_yet_measured":
-        places = ", ".join(dict.fromkeys(f"{leaf.files} ({leaf.place})" for leaf in finding.missing))
-        return f"{about}missing {places}"
+        files = {leaf.files: ", ".join(other.place for other in finding.missing if other.files == leaf.files)
+                 for leaf in finding.missing}  # fmt: skip
+        return f"{about}missing " + "; ".join(f"{places} in {pattern}" for pattern, places in files.items())
     if finding.outcome == "holds_only_if":
         return about + condition(finding) + _devices(finding)
     values = tuple(value for case in finding.cases for value in case.values)
-    return f"{about}{with_unit(values, finding.test.unit)}{_devices(finding)}; claimed {expected(finding.test.expect, finding.test.unit)}"
+    found = f"{with_unit(values, finding.test.unit)}{_devices(finding)}"
+    return f"{about}{found}; claimed {expected(finding.test.expect, finding.test.unit)}"
 
 
 def condition(finding: TestFinding) -> str:
@@ -117,7 +119,10 @@ def condition(finding: TestFinding) -> str:
     names = {case.searched[0] for case in finding.cases if case.searched}
     cases = "; ".join(f"{case.label}: {where(case, finding)}" if case.label else where(case, finding)
                       for case in finding.cases)  # fmt: skip
-    return f"{' and '.join(sorted(map(input_name, names)))}, {cases}" if names else cases
+    if not names:
+        return cases
+    comma = "," if any(case.label for case in finding.cases) else ""
+    return f"{' and '.join(sorted(map(input_name, names)))}{comma} {cases}"
 
 
 def where(case: CaseFinding, finding: TestFinding) -> str:
