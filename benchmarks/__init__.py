@@ -1,4 +1,4 @@
-"""Load experiments and prices: what the stack delivers, measured from outside, and what it is priced against.
+"""Load experiments, prices and the economic model: what the stack delivers, measured from outside, and whether it pays.
 
 Nothing here knows the gateway's inside: the load generator speaks HTTP like any other client.
 """

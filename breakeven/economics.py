@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from benchmarks.economics.answer import answer
+from benchmarks.economics.answer import Answer, answer
 from benchmarks.economics.document import as_document
 from benchmarks.economics.question import ask, read_file
 from benchmarks.economics.terminal import print_answer
@@ -63,6 +63,10 @@ def whatif(
     given = {key: value for key, value in flags.items() if value is not None} | _pairs(set_ or [])
     sources = [(str(file), read_file(file))] if file else []
     found = answer(ask(load_prices(), date.today(), *sources, ("the command line", given)), draws, seed)
+    _show(found, as_json=as_json, plot=plot)
+
+
+def _show(found: Answer, *, as_json: bool, plot: Path | None) -> None:
     if as_json:
         output.print(orjson.dumps(as_document(found), option=orjson.OPT_INDENT_2).decode(), markup=False)
     else:

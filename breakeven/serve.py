@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from datetime import date
 from typing import Annotated
 
 import typer
 
 from benchmarks.prices import load_prices
+from benchmarks.prices.validity import current, notes
 from breakeven.console import Config, console, output
 from serving.accounting.cost import GpuPrice, Prices
 from serving.app import bind, check_bind, create_app, run
@@ -67,7 +69,8 @@ def _prices_for(settings: Settings) -> PricesFor:
     book, cost = load_prices(), settings.cost
 
     def choose(device: Device) -> Prices:
-        hosted = tuple(book.api(model) for model in cost.hosted_models)
+        hosted = [current(book, model, date.today()) for model in cost.hosted_models]
+        said = [note for _, about in hosted for note in about]
         if cost.usd_per_hour is not None:
             source = cost.source or "cost.usd_per_hour in the configuration"
             gpu = GpuPrice(
@@ -84,6 +87,9 @@ def _prices_for(settings: Settings) -> PricesFor:
             )
         else:
             gpu = book.cpu if device.kind == "cpu" else book.gpu_for(device.name)
-        return Prices(gpu, hosted)
+            said += notes(gpu, date.today())
+        for note in dict.fromkeys(said):
+            console.print(f"note: {note}", markup=False)
+        return Prices(gpu, tuple(price for price, _ in hosted))
 
     return choose

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from benchmarks.economics.bills import hosted_bill, self_hosted
+from benchmarks.economics.bills import hosted_bill, peak_to_mean, self_hosted
 from benchmarks.economics.break_even import BreakEven, Missing, break_even, missing
 from benchmarks.economics.figures import Figure
+from benchmarks.economics.fleet import queries_per_s
 from benchmarks.economics.horizon import Trends, months_ahead, payback_month
 from benchmarks.economics.hosted import HostedBill
 from benchmarks.economics.question import Question
+from benchmarks.economics.queueing import QueueCheck, check
 from benchmarks.economics.scenario import Scenario, figures
 from benchmarks.economics.sensitivity import Bar, tornado
 from benchmarks.economics.staircase import Staircase
@@ -36,7 +38,10 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """All of it. `asked` is false when `volume` was chosen by us."""
+    """All of it. `asked` is false when `volume` was chosen by us.
+
+    `queue` is the fleet at its peak; None when the service time is not known, which a rate within objectives hides.
+    """
 
     scenario: Scenario
     own: Staircase
@@ -44,6 +49,7 @@ class Answer:
     volume: Decimal
     asked: bool
     comparisons: tuple[Comparison, ...]
+    queue: QueueCheck | None
     inputs: dict[str, Figure]
     notes: tuple[str, ...]
 
@@ -85,6 +91,7 @@ def answer(question: Question, draws: int = 500, seed: int = 0) -> Answer:
         volume=volume,
         asked=question.volume is not None,
         comparisons=tuple(_compare(scenario, own, volume, draws, seed) for scenario in question.scenarios),
+        queue=_queue(first, own, volume),
         inputs=figures(first),
         notes=question.notes,
     )
@@ -94,6 +101,17 @@ def _telling_volume(scenario: Scenario, own: Staircase) -> Decimal:
     """Where the first hosted model's answer is decided; else so much that the machines decide, not the people."""
     found = break_even(own, hosted_bill(scenario))
     return found.safe or found.first or 10 * own.full_at
+
+
+def _queue(scenario: Scenario, own: Staircase, volume: Decimal) -> QueueCheck | None:
+    """The largest number of replicas under the peak rate, each query taking its service demand."""
+    capacity, workload = scenario.capacity, scenario.workload
+    demand = capacity.demand()
+    if demand is None:
+        return None
+    gpu_s = demand.gpu_s(workload.prompt_tokens.value, workload.output_tokens.value, capacity.prefix_hit_share.value)
+    peak = peak_to_mean(scenario) * queries_per_s(volume, workload.schedule) * (1 - workload.abstain_share.value)
+    return check(max(own.replicas(volume)), float(peak), float(gpu_s))
 
 
 def _compare(scenario: Scenario, own: Staircase, volume: Decimal, draws: int, seed: int) -> Comparison:

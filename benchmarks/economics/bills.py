@@ -43,8 +43,7 @@ def _steps(scenario: Scenario) -> tuple[Step, ...]:
         hours = billed_hours(
             schedule.hours_per_month, schedule.starts_per_month, machines.cold_start_s.value, choices.billing
         )
-        peak = max(load) if load else workload.peak_to_mean.value
-        return (Step(queries / peak, usd_per_hour * hours),)
+        return (Step(queries / peak_to_mean(scenario), usd_per_hour * hours),)
     if not load or choices.billing == "month":
         raise ModelError("follow_load needs hourly_load and a billing by second or hour")
     cold = machines.cold_start_s.value / SECONDS_PER_HOUR
@@ -57,6 +56,12 @@ def _steps(scenario: Scenario) -> tuple[Step, ...]:
         steps.append(Step(queries / now, usd_per_hour * days * (1 + cold * started)))
         before = now
     return tuple(steps)
+
+
+def peak_to_mean(scenario: Scenario) -> Decimal:
+    """Of the hourly load where there is one."""
+    load = _relative(scenario.choices.hourly_load, scenario.workload.hours_per_day.value)
+    return max(load) if load else scenario.workload.peak_to_mean.value
 
 
 def _relative(load: tuple[Decimal, ...], hours_per_day: Decimal) -> tuple[Decimal, ...]:

@@ -12,7 +12,7 @@ from benchmarks.economics.hosted import HostedBill
 from benchmarks.economics.staircase import Piece, Staircase
 
 # With a margin so thin that it takes more steps than this, islands are not searched for.
-_MOST_PIECES = 20_000
+_MOST_PIECES = 10_000
 _ZERO = Decimal(0)
 
 

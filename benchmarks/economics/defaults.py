@@ -74,14 +74,15 @@ def make_scenario(
 ) -> Scenario:
     """Prices, what is `known` by field name, and assumptions for the rest. `choices` names no hosted model: `api` does.
 
-    Without a rate or a whole service demand among the known, the documents' claim stands in for it.
+    Without a rate or a service demand among the known, the documents' claim stands in for it. ModelError when the
+    known figures contradict each other.
     """
     given = dict(known or {})
-    if all(name in given for name in DEMAND) and "queries_per_minute" not in given:
+    if _by_demand(given):
         given.setdefault("max_utilisation", DEMAND_UTILISATION)
     else:
         given.setdefault("queries_per_minute", CLAIMED_RATE)
-    found = {**ASSUMED, **_prices(gpu, api), **given}
+    found = {**ASSUMED, **prices(gpu, api), **given}
 
     def pick(group: type) -> dict[str, Figure]:
         return {field.name: found.pop(field.name) for field in fields(group) if field.name in found}
@@ -100,8 +101,20 @@ def make_scenario(
     return made
 
 
-def _prices(gpu: GpuPrice, api: ApiPrice) -> dict[str, Figure]:
-    kind: Kind = "quoted" if gpu.basis == "quoted" else "assumed"
+def _by_demand(known: Mapping[str, Figure]) -> bool:
+    """Whether the capacity follows from the service demand; what would be ignored is refused."""
+    parts = [name for name in DEMAND if name in known]
+    if parts and ("queries_per_minute" in known or len(parts) < len(DEMAND)):
+        raise ModelError(f"give queries_per_minute or all of {', '.join(DEMAND)}, not a mixture")
+    for name in ("adapter_factor", "prefix_hit_share"):
+        if not parts and name in known and known[name].value != ASSUMED[name].value:
+            raise ModelError(f"{name} acts on a service demand; measure queries_per_minute with it instead")
+    return bool(parts)
+
+
+def prices(gpu: GpuPrice, api: ApiPrice) -> dict[str, Figure]:
+    """The figures that a machine's and a hosted model's price give."""
+    kind: Kind = "assumed" if gpu.basis == "assumed" else "quoted"
     source = f"{api.id}: {api.source}"
     return {
         "usd_per_gpu_hour": Figure(gpu.usd_per_hour, kind, f"{gpu.id}: {gpu.source}", as_of=gpu.as_of),

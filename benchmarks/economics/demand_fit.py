@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from benchmarks.economics.demand import ServiceDemand
+from benchmarks.economics.figures import Figure, bounded
 from benchmarks.errors import ModelError
 
 _Array = NDArray[np.float64]
@@ -96,6 +97,20 @@ def fit_demand(runs: Sequence[ShapeRun], draws: int = 500, seed: int = 0) -> Dem
     )
     error = float(np.sqrt(np.mean(residuals**2)))
     return DemandFit(base, prefill, decode, step[0] if step else None, error, len(runs), concurrencies)
+
+
+def demand_figures(fit: DemandFit, concurrency: float, source: str) -> dict[str, Figure]:
+    """Figures with `concurrency` queries in the batch; the bounds are those of the terms, taken together."""
+    demand = fit.at(concurrency)
+    base, prefill, decode = fit.base_gpu_s, fit.prefill_gpu_s_per_token, fit.decode_gpu_s_per_token
+    step = fit.step_gpu_s_per_token
+    low, high = (step.low / concurrency, step.high / concurrency) if step else (0.0, 0.0)
+    joined = float(demand.decode_gpu_s_per_token)
+    return {
+        "base_gpu_s": bounded(base.low, base.value, base.high, "modelled", source),
+        "prefill_gpu_s_per_token": bounded(prefill.low, prefill.value, prefill.high, "modelled", source),
+        "decode_gpu_s_per_token": bounded(decode.low + low, joined, decode.high + high, "modelled", source),
+    }
 
 
 def _design(runs: Sequence[ShapeRun], *, with_steps: bool) -> _Array:

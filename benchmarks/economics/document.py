@@ -1,12 +1,16 @@
-"""A what-if answer as plain data, for `--json` and for whoever builds on it. Amounts are strings: they are exact."""
+"""A what-if answer as plain data, for `--json` and for whoever builds on it. Amounts are strings, not floats."""
 
-from decimal import Decimal
+import dataclasses
+from decimal import Context, Decimal
 from typing import Any
 
 from benchmarks.economics.answer import Answer, Comparison
 from benchmarks.economics.figures import Figure
 from benchmarks.economics.sensitivity import Bar
 from benchmarks.economics.uncertainty import Quantiles
+
+# Divisions leave 28 digits; nobody needs the last ones.
+_PRECISION = Context(prec=15)
 
 
 def as_document(answer: Answer) -> dict[str, Any]:
@@ -23,6 +27,7 @@ def as_document(answer: Answer) -> dict[str, Any]:
             "utilisation": round(float(answer.utilisation), 4),
             "queries_per_minute_per_replica": round(float(answer.capacity_queries_per_s * 60), 4),
         },
+        "queue_at_peak": dataclasses.asdict(answer.queue) if answer.queue else None,
         "hosted": [_comparison(answer, one) for one in answer.comparisons],
         "curves": [_curve(answer, at) for at in answer.volumes()],
         "inputs": {name: figure(held) for name, held in answer.inputs.items()},
@@ -98,4 +103,4 @@ def _curve(answer: Answer, at: Decimal) -> dict[str, Any]:
 
 
 def _text(number: Decimal | None) -> str | None:
-    return None if number is None else format(number.normalize(), "f")
+    return None if number is None else format(number.normalize(_PRECISION), "f")

@@ -47,7 +47,8 @@ class Figure:
         """What to try it at, for a sensitivity: its own range, else a quarter either way whatever its kind."""
         if self.low is not None and self.high is not None:
             return self.low, self.high
-        return self.value * (1 - DEFAULT_SPREAD), self.value * (1 + DEFAULT_SPREAD)
+        spread = abs(self.value) * DEFAULT_SPREAD
+        return self.value - spread, self.value + spread
 
 
 def assumed(value: str | int, source: str, low: str | None = None, high: str | None = None) -> Figure:
@@ -59,3 +60,9 @@ def assumed(value: str | int, source: str, low: str | None = None, high: str | N
 def quoted(value: Decimal, source: str, as_of: str) -> Figure:
     """A published price."""
     return Figure(value, "quoted", source, as_of=as_of)
+
+
+def bounded(low: float, value: float, high: float, kind: Kind, source: str) -> Figure:
+    """A figure with the interval of an estimate, whose percentiles may leave the estimate itself outside."""
+    least, middle, most = (Decimal(repr(number)) for number in (low, value, high))
+    return Figure(middle, kind, source, min(least, middle), max(most, middle))

@@ -16,6 +16,7 @@ SECONDS_PER_HOUR = Decimal(3600)
 HOURS_PER_MONTH = Decimal(730)
 # Decimal division leaves 2.999...9 or 3.000...1 where the quotient is 3: a replica more or less.
 _ROUNDING = Decimal("1e-12")
+_HUGE = Decimal("1e12")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ ALWAYS_ON = Schedule()
 
 
 def ceil(quotient: Decimal) -> int:
-    """The next whole number, forgiving the rounding of a division."""
-    return math.ceil(quotient.quantize(_ROUNDING))
+    """The next whole number, forgiving the rounding of a division; a huge quotient is rounded already."""
+    return math.ceil(quotient.quantize(_ROUNDING) if quotient < _HUGE else quotient)
 
 
 def queries_per_s(volume: Decimal, schedule: Schedule) -> Decimal:

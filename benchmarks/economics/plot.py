@@ -21,20 +21,23 @@ _HOSTED = ("#c0392b", "#d68910", "#7d3c98", "#148f77", "#5d6d7e")
 _PAYS = "#d5f0dc"
 _POINTS = 1200
 _MOST_BARS = 8
+# Equal answers give equal files, so these carry no date.
+_UNDATED = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
 def draw(answer: Answer, path: Path) -> None:
     """Writes the picture in the format that the file's ending names. ModelError when it cannot be written."""
-    mpl.rcParams["svg.hashsalt"] = "breakeven"  # equal answers give equal files
-    canvas = Canvas(figsize=(12, 5.2), layout="constrained")
-    curves, bars = canvas.subplots(1, 2, width_ratios=(3, 2))
-    _curves(curves, answer)
-    _bars(bars, answer)
-    canvas.suptitle(_wrapped(headline(answer, answer.comparisons[0])), fontsize=11, x=0.01, ha="left")
-    try:
-        canvas.savefig(path, dpi=130, metadata={"Software": None} if path.suffix == ".png" else None)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot draw {path} ({error}); name a .png, .svg or .pdf that can be written") from error
+    # Two amounts in dollars are no formula.
+    with mpl.rc_context({"text.parse_math": False, "svg.hashsalt": "breakeven"}):
+        canvas = Canvas(figsize=(12, 5.2), layout="constrained")
+        curves, bars = canvas.subplots(1, 2, width_ratios=(3, 2))
+        _curves(curves, answer)
+        _bars(bars, answer)
+        canvas.suptitle(_wrapped(headline(answer, answer.comparisons[0])), fontsize=11, x=0.01, ha="left")
+        try:
+            canvas.savefig(path, dpi=130, metadata=_UNDATED.get(path.suffix))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"cannot draw {path} ({error}); name a .png, .svg or .pdf that can be written") from error
 
 
 def _curves(axes: Axes, answer: Answer) -> None:

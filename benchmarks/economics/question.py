@@ -5,7 +5,7 @@ Every number may be written as a value, as low:value:high, or in a file as a map
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 
-from benchmarks.economics.defaults import ASSUMED, DEMAND, make_scenario
+from benchmarks.economics.defaults import ASSUMED, DEMAND, make_scenario, prices
 from benchmarks.economics.figures import KINDS, Figure
 from benchmarks.economics.scenario import Choices, Scenario
 from benchmarks.errors import ModelError
-from benchmarks.prices import PriceBook
-from benchmarks.prices.validity import current, notes
+from benchmarks.prices import ApiPrice, GpuPrice, PriceBook
+from benchmarks.prices.validity import current, is_stale, notes
 
 _PRICES = (
     "usd_per_gpu_hour",
@@ -27,10 +27,11 @@ _PRICES = (
     "api_output_usd_per_mtok",
 )
 FIGURES = (*ASSUMED, "queries_per_minute", *DEMAND, *_PRICES)
-_CHOICES = ("billing", "min_replicas", "spares", "hourly_load", "follow_load")
-_OTHERS = (*_CHOICES, "volume", "gpu", "hosted")
+OTHERS = ("billing", "min_replicas", "spares", "hourly_load", "follow_load", "volume", "gpu", "hosted")
 _HOSTED = ("gpt-4o-mini", "gpt-6-luna", "gpt-4o")
 _GPU = "a10g"
+# Beyond these nobody means it, and sums would lose their small parts.
+_LEAST, _MOST = Decimal("1e-12"), Decimal("1e12")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,10 @@ def ask(book: PriceBook, today: date, *sources: tuple[str, Mapping[str, Any]]) -
         for key, value in values.items():
             if key in FIGURES:
                 known[key] = _figure(key, value, name)
-            elif key in _CHOICES or key in ("volume", "gpu", "hosted"):
+            elif key in OTHERS:
                 other[key] = value
             else:
-                near = difflib.get_close_matches(
-                    str(key), [*FIGURES, *_CHOICES, "volume", "gpu", "hosted"], n=1, cutoff=0
-                )
+                near = difflib.get_close_matches(str(key), [*FIGURES, *OTHERS], n=1, cutoff=0)
                 raise ModelError(f"{name}: {key!r} is no input of the model; did you mean {near[0]!r}?")
     said: list[str] = []
     gpu = book.gpu(str(other.pop("gpu", _GPU)))
@@ -73,14 +72,26 @@ def ask(book: PriceBook, today: date, *sources: tuple[str, Mapping[str, Any]]) -
     for model in _models(other.pop("hosted", _HOSTED)):
         price, about = current(book, model, today)
         said += about
-        scenarios.append(make_scenario(gpu, price, known, _choices(other)))
+        aged = {name: held for name, held in _aged(gpu, price, today).items() if name not in known}
+        scenarios.append(make_scenario(gpu, price, known | aged, _choices(other)))
     return Question(None if volume is None else _volume(volume), tuple(scenarios), tuple(dict.fromkeys(said)))
+
+
+def _aged(gpu: GpuPrice, api: ApiPrice, today: date) -> Mapping[str, Figure]:
+    """Prices too old to be relied on: quoted still, but uncertain like an assumption."""
+    old = [prefix for prefix, price in (("usd_per_gpu", gpu), ("api_", api)) if is_stale(price, today)]
+    return {
+        name: replace(held, source=f"{held.source} (stale)", low=held.swing()[0], high=held.swing()[1])
+        for name, held in prices(gpu, api).items()
+        if name.startswith(tuple(old))
+    }
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
     """A what-if file. ModelError when it is not a mapping in YAML."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # Text only: YAML would read 20:30:40 as a number to base 60, and 0.1 as a binary fraction.
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506  # it makes no objects
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ModelError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
@@ -110,7 +121,10 @@ def _choice(key: str, value: Any) -> Any:
     if key == "billing":
         return value  # Choices knows which there are
     if key == "hourly_load":
-        return tuple(_number(key, item) for item in (value.split(",") if isinstance(value, str) else value))
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise ModelError("hourly_load must be a list of numbers")
+        return tuple(_number(key, item) for item in items)
     if key == "follow_load":
         if value not in (True, False, "true", "false"):
             raise ModelError("follow_load must be true or false")
@@ -125,7 +139,7 @@ def _figure(key: str, value: Any, name: str) -> Figure:
     if not isinstance(value, Mapping):
         low, middle, high = _range(key, value)
         return Figure(middle, "assumed", name, low, high)
-    if unknown := sorted(set(value) - {"value", "kind", "source", "low", "high", "as_of"}):
+    if unknown := sorted(map(str, set(value) - {"value", "kind", "source", "low", "high", "as_of"})):
         raise ModelError(f"{name}: {key} has an unknown key {unknown[0]!r}; it may have value, kind, source, low, high")
     if "value" not in value or value.get("kind", "assumed") not in KINDS:
         raise ModelError(f"{name}: {key} needs a value, and a kind of {', '.join(KINDS)}")
@@ -152,9 +166,11 @@ def _number(key: str, value: Any) -> Decimal:
     text = str(value).strip().replace("_", "")
     scale = {"k": 1_000, "M": 1_000_000}.get(text[-1:], 1)
     try:
-        number = Decimal(text.rstrip("kM") if scale > 1 else text) * scale
+        number = Decimal(text[:-1] if scale > 1 else text) * scale
     except InvalidOperation:
         raise ModelError(f"{key} must be a number, not {value!r}") from None
     if isinstance(value, bool) or not number.is_finite():
         raise ModelError(f"{key} must be a number, not {value!r}")
+    if number and not _LEAST <= abs(number) <= _MOST:
+        raise ModelError(f"{key} is {value}; a number other than 0 lies between {_LEAST} and {_MOST}")
     return number

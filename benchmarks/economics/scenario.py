@@ -18,8 +18,10 @@ _LIMITS = {
     "hours_per_day": (Decimal("0.01"), Decimal(24)),
     "days_per_month": (Decimal("0.01"), Decimal(31)),
     "abstain_share": (Decimal(0), _NEARLY_ALL),
-    "api_price_decline_per_year": (Decimal(0), _NEARLY_ALL),
-    "gpu_price_decline_per_year": (Decimal(0), _NEARLY_ALL),
+    # Below zero: volumes that shrink, prices that rise.
+    "growth_per_month": (-_NEARLY_ALL, Decimal("Infinity")),
+    "api_price_decline_per_year": (Decimal(-10), _NEARLY_ALL),
+    "gpu_price_decline_per_year": (Decimal(-10), _NEARLY_ALL),
 }
 
 

@@ -34,7 +34,8 @@ def _p95(values: Iterable[float | None]) -> float:
     if not ordered:
         raise ModelError("a sweep point needs requests")
     found = percentile(ordered, 0.95)
-    return math.inf if math.isnan(found) else found  # between two infinities
+    # Towards infinity there is no way in between; the lower neighbour is then the percentile itself.
+    return ordered[int(0.95 * (len(ordered) - 1))] if math.isnan(found) else found
 
 
 @dataclass(frozen=True, slots=True)

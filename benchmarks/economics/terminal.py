@@ -1,5 +1,6 @@
 """A what-if answer in words and small tables. The first line alone must answer: does it pay, where, how sure."""
 
+from collections import Counter
 from decimal import Decimal
 
 from rich.console import Console
@@ -7,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.economics.answer import HORIZON_MONTHS, Answer, Comparison, assumed_inputs
+from benchmarks.economics.figures import KINDS
 from benchmarks.economics.sensitivity import Bar
 from benchmarks.economics.uncertainty import Quantiles
 
@@ -22,6 +24,9 @@ def print_answer(answer: Answer, console: Console) -> None:
     console.print()
     console.print(_comparisons(answer), width=_WIDTH, crop=False)
     console.print(_bill(answer), markup=False)
+    if queue := answer.queue:
+        busy = f"{queue.utilisation:.0%} busy, {queue.mean_wait_s:.3g} s mean wait for a replica"
+        console.print(f"at the peak (Erlang C): {busy}", markup=False)
     console.print()
     console.print(_curves(answer), width=_WIDTH, crop=False)
     console.print()
@@ -30,6 +35,9 @@ def print_answer(answer: Answer, console: Console) -> None:
         console.print(f"  {sensitivity(bar)}", markup=False)
     if names := assumed_inputs(answer.inputs, first.bars):
         console.print(f"Assumed, not measured or quoted: {', '.join(names)}", markup=False)
+    kinds = Counter(held.kind for held in answer.inputs.values())
+    known = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
+    console.print(f"All results are modelled from {known} inputs; --json lists them with their sources", markup=False)
     for note in answer.notes:
         console.print(f"note: {note}", markup=False)
 
@@ -78,6 +86,8 @@ def _where(comparison: Comparison) -> str:
     where = comparison.where
     if where.first is None:
         return "at no volume"
+    if where.safe == 0:
+        return "at every volume"
     if where.safe is None:
         return " and ".join(f"from {volume(part.low)} to {volume(part.high or part.low)}" for part in where.islands[:3])
     if not where.islands:

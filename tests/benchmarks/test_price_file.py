@@ -13,6 +13,11 @@ from benchmarks.prices import SHIPPED, ApiPrice, PriceBook, load_prices
 
 MILLION = 1_000_000
 API_IDS = [price.id for price in load_prices().api_prices]
+# Fine-tuned models carry their owner's name there.
+THEIR_NAMES = {
+    "ft:gpt-4o-mini": "ft:gpt-4o-mini-2024-07-18:anyone::any",
+    "ft:gpt-4o": "ft:gpt-4o-2024-08-06:anyone::any",
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +36,24 @@ def test_api_rows_agree_with_genai_prices(book: PriceBook, model_id: str) -> Non
     on = datetime.fromisoformat(price.as_of).replace(tzinfo=UTC)
 
     def theirs(usage: Usage) -> Decimal:
-        found = calc_price(usage, model_id, provider_id=price.provider, genai_request_timestamp=on)
+        name = THEIR_NAMES.get(model_id, model_id)
+        found = calc_price(usage, name, provider_id=price.provider, genai_request_timestamp=on)
         assert found.provider.id == price.provider
         return found.total_price
 
     assert theirs(Usage(input_tokens=1400, output_tokens=250)) == query_usd(price, 1400, 250)
     cached = theirs(Usage(input_tokens=10_000, cache_read_tokens=10_000))
     assert cached == 10_000 * price.cached_input_usd_per_mtok / MILLION
+
+
+@pytest.mark.parametrize("price_id", ["text-embedding-3-small", "text-embedding-ada-002"])
+def test_embedding_rows_agree_with_genai_prices(book: PriceBook, price_id: str) -> None:
+    price = book.unit(price_id)
+    on = datetime.fromisoformat(price.as_of).replace(tzinfo=UTC)
+    theirs = calc_price(
+        Usage(input_tokens=MILLION), price_id, provider_id=price.provider, genai_request_timestamp=on
+    ).total_price
+    assert (price.usd, price.per) == (theirs, "mtok_embedded")
 
 
 def test_announced_price_change_is_a_real_one(book: PriceBook) -> None:
@@ -116,7 +132,9 @@ def write(path: Path, *, change: dict[str, object], row_id: str = "gpt-4o") -> P
         ({"source": None}, "source is missing"),
         ({"source": " "}, "must say where the price comes from"),
         ({"as_of": "June"}, "as_of is a date"),
-        ({"kind": "tpu"}, "kind must be one of api, gpu, cpu"),
+        ({"kind": "tpu"}, "kind must be one of api, unit, gpu, cpu"),
+        ({"successor": "gpt-9"}, "successor must be the id of another api row"),
+        ({"successor": "gpt-4o"}, "successor must be the id of another api row"),
         ({"basis": "guessed"}, "basis must be one of quoted, assumed"),
     ],
 )
