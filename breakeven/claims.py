@@ -1,5 +1,6 @@
 """`breakeven claims`: the documents' claims and what became of them."""
 
+from datetime import date
 from typing import Annotated, get_args
 
 import orjson
@@ -24,14 +25,14 @@ def claims(
     """Judge what five documents claim about the cost of answers."""
     book = read_book()
     if contradictions:
-        print_contradictions(book, output)
+        print_contradictions(book, verdicts(book), output)
         return
     found = _chosen(book, document, verdict, explain)
     if as_json:
-        listed = [as_document(one) for one in found]
+        listed = [as_document(one, date.today()) for one in found]
         output.print(orjson.dumps(listed, option=orjson.OPT_INDENT_2).decode(), markup=False)
     elif explain is not None:
-        print_explained(found[0], book, output)
+        print_explained(found[0], book, output, date.today())
     else:
         print_scoreboard(found, output)
 

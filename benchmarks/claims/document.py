@@ -1,5 +1,6 @@
 """Verdicts as JSON: exact numbers as texts, everything that a reader needs to check them."""
 
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -8,8 +9,8 @@ from benchmarks.claims.judging import CaseFinding, TestFinding, Verdict
 from benchmarks.claims.wording import conflict_text, reason
 
 
-def as_document(verdict: Verdict) -> dict[str, Any]:
-    """One claim with its verdict."""
+def as_document(verdict: Verdict, today: date) -> dict[str, Any]:
+    """One claim with its verdict; prices that are old on that day are named."""
     claim = verdict.claim
     return {
         "claim": claim.id,
@@ -20,12 +21,15 @@ def as_document(verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.outcome,
         "evidence": verdict.evidence,
         "by_inversion": verdict.inverted,
+        "condition": reason(verdict) if verdict.outcome == "holds_only_if" else None,
         "why": reason(verdict),
+        "flips_on": _flips(verdict),
         "note": claim.note or None,
         "tests": [_finding(finding) for finding in verdict.findings],
         "also": [_finding(finding) for finding in verdict.also],
         "missing": [{"results": leaf.files, "at": leaf.place, "unit": leaf.unit} for leaf in verdict.missing],
         "experiments": list(claim.experiments),
+        "stale_prices": [{"source": leaf.source, "as_of": leaf.as_of} for leaf in verdict.stale(today)],
         "contradicted": [
             {
                 "question": conflict.group.question,
@@ -35,6 +39,16 @@ def as_document(verdict: Verdict) -> dict[str, Any]:
             for conflict in verdict.conflicts
         ],
     }
+
+
+def _flips(verdict: Verdict) -> list[dict[str, Any]]:
+    """The values of the searched inputs at which the claim becomes true or false."""
+    return [
+        {"case": case.label or None, "input": case.searched[0], "at": [_text(end) for end in ends]}
+        for finding in verdict.findings
+        for case in finding.cases
+        if case.searched and (ends := [end for span in case.spans for end in (span.low, span.high) if end is not None])
+    ]
 
 
 def _finding(finding: TestFinding) -> dict[str, Any]:

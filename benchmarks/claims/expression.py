@@ -100,6 +100,14 @@ def leaves(expression: Expression, name: str = "") -> Iterator[tuple[str, Number
         yield name, expression
 
 
+def formulas_of(expression: Expression) -> Iterator[Formula]:
+    """Every formula of the tree."""
+    if isinstance(expression, Call):
+        yield expression.formula
+        for given in expression.inputs.values():
+            yield from formulas_of(given)
+
+
 def replaced(expression: Expression, known: Mapping[Measured, Expression]) -> Expression:
     """The tree with measured leaves replaced by what is `known` of them."""
     if isinstance(expression, Measured):

@@ -7,6 +7,7 @@ with an interval counts as true or false only where its whole interval is.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from itertools import product
 from typing import Literal
@@ -20,6 +21,7 @@ from benchmarks.claims.expression import (
     Number,
     Range,
     folded,
+    formulas_of,
     leaves,
     range_of,
     replaced,
@@ -27,6 +29,8 @@ from benchmarks.claims.expression import (
 )
 from benchmarks.claims.measurements import Results
 from benchmarks.claims.search import Span, spans
+from benchmarks.errors import BenchmarkError, ClaimError
+from benchmarks.prices.validity import STALE_AFTER_DAYS
 
 Truth = Literal["true", "false", "partly", "open"]
 Evidence = Literal["measured", "modelled", "calculated", "quoted"]
@@ -75,6 +79,12 @@ class Verdict:
         """Judged by what would have to be measured."""
         return any(finding.inverted for finding in self.findings)
 
+    def stale(self, today: date) -> tuple[Number, ...]:
+        """The quoted figures behind it that were seen too long ago to be relied on."""
+        calls = [case.call for finding in self.findings for case in finding.cases]
+        numbers = {leaf.source: leaf for call in calls for _, leaf in leaves(call) if isinstance(leaf, Number)}
+        return tuple(leaf for leaf in numbers.values() if is_stale(leaf, today))
+
     @property
     def why_inverted(self) -> str:
         """What is not measured, in a few words; empty when nothing had to be inverted."""
@@ -94,9 +104,13 @@ def verdicts(book: Book, results: Results | None = None) -> Mapping[str, Verdict
 
 
 def judge(claim: Claim, results: Results, against: Sequence[Conflict] = ()) -> Verdict:
-    """Of one claim, given what contradicts it."""
-    findings = tuple(find(test, results) for test in claim.tests)
-    also = tuple(find(test, results) for test in claim.also)
+    """Of one claim, given what contradicts it. ClaimError when its inputs are impossible (a price of zero)."""
+    try:
+        findings = tuple(find(test, results) for test in claim.tests)
+        also = tuple(find(test, results) for test in claim.also)
+    except (ArithmeticError, BenchmarkError) as error:
+        problem = error if isinstance(error, BenchmarkError) else f"arithmetic fails ({type(error).__name__})"
+        raise ClaimError(f"claim {claim.id} cannot be computed from its inputs: {problem}") from error
     if claim.kind == "consistency":
         # Agreement is no evidence; a contradiction at least says what else would have to be wrong.
         outcome: Outcome = "holds_only_if" if against else "not_testable"
@@ -173,6 +187,11 @@ def _with(call: Call, ends: Mapping[Number, Expression]) -> Call:
     return Call(call.formula, inputs, call.unit)
 
 
+def is_stale(leaf: Number, today: date) -> bool:
+    """A price seen more than 90 days ago."""
+    return leaf.as_of is not None and (today - date.fromisoformat(leaf.as_of)).days > STALE_AFTER_DAYS
+
+
 def _evidence(findings: Sequence[TestFinding]) -> Evidence | None:
     """The weakest name that fits: a verdict that leans on one measurement is measured; on a model, modelled."""
     calls = [case.call for finding in findings for case in finding.cases]
@@ -181,6 +200,6 @@ def _evidence(findings: Sequence[TestFinding]) -> Evidence | None:
     origins = {leaf.origin for call in calls for _, leaf in leaves(call) if isinstance(leaf, Number)}
     if "measured" in origins:
         return "measured"
-    if any(call.formula.modelled for call in calls):
+    if any(formula.modelled for call in calls for formula in formulas_of(call)):
         return "modelled"
     return "quoted" if "quoted" in origins else "calculated"

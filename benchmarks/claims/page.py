@@ -9,7 +9,7 @@ from benchmarks.claims.expression import Measured, leaves
 from benchmarks.claims.judging import Verdict, verdicts
 from benchmarks.claims.measurements import ROOT
 from benchmarks.claims.reading import read_book
-from benchmarks.claims.wording import KIND_NAMES, OUTCOME_NAMES, conflict_text, reason
+from benchmarks.claims.wording import KIND_NAMES, OUTCOME_NAMES, conflict_text, conflict_verdicts, reason
 
 PAGE = ROOT / "docs" / "claims.md"
 COMMAND = "python -m benchmarks.claims.page"
@@ -44,7 +44,7 @@ def page(book: Book, found: Mapping[str, Verdict]) -> str:
         )
         for letter, document in book.documents.items()
     ]
-    parts += [_contradictions(book), _experiments(book, found)]
+    parts += [_contradictions(book, found), _experiments(book, found)]
     return "\n".join(parts)
 
 
@@ -74,9 +74,13 @@ def _why(verdict: Verdict) -> str:
     return " ".join(filter(None, (f"{reason(verdict).rstrip('.')}.", verdict.claim.note)))
 
 
-def _contradictions(book: Book) -> str:
-    rows = [[conflict.group.question, *conflict_text(conflict).split(" against ")] for conflict in all_conflicts(book)]
-    return f"## Where the documents contradict each other\n\n{_table(['Question', 'One says', 'Another says'], rows)}"
+def _contradictions(book: Book, found: Mapping[str, Verdict]) -> str:
+    rows = [
+        [conflict.group.question, *conflict_text(conflict).split(" against "), conflict_verdicts(conflict, found)]
+        for conflict in all_conflicts(book)
+    ]
+    heading = ["Question", "One says", "Another says", "Verdicts"]
+    return f"## Where the documents contradict each other\n\n{_table(heading, rows)}"
 
 
 def _experiments(book: Book, found: Mapping[str, Verdict]) -> str:

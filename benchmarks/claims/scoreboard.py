@@ -1,7 +1,8 @@
 """Verdicts on the terminal: a table of all, or everything about one."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date
 
 from rich.console import Console
 from rich.table import Table
@@ -15,12 +16,15 @@ from benchmarks.claims.wording import (
     OUTCOME_NAMES,
     case_values,
     conflict_text,
+    conflict_verdicts,
     expected,
     inputs_of,
     reason,
     where,
 )
+from benchmarks.prices.validity import STALE_AFTER_DAYS
 
+_LONGEST = 240
 _STYLES: dict[Outcome, str] = {"holds": "green", "fails": "red", "holds_only_if": "yellow"}
 
 
@@ -30,15 +34,21 @@ def print_scoreboard(verdicts: Sequence[Verdict], console: Console) -> None:
     for verdict in verdicts:
         name = Text(OUTCOME_NAMES[verdict.outcome], _STYLES.get(verdict.outcome, ""))
         claim = verdict.claim
-        table.add_row(claim.id, Text(claim.says), KIND_NAMES[claim.kind], name, Text(reason(verdict)))
+        table.add_row(claim.id, Text(claim.says), KIND_NAMES[claim.kind], name, Text(_short(verdict)))
     console.print(table)
     counts = Counter(verdict.outcome for verdict in verdicts)
     found = ", ".join(f"{counts[outcome]} {OUTCOME_NAMES[outcome]}" for outcome in OUTCOMES if counts[outcome])
     console.print(f"{len(verdicts)} claims: {found}", markup=False)
 
 
-def print_explained(verdict: Verdict, book: Book, console: Console) -> None:
-    """Everything about one claim."""
+def _short(verdict: Verdict) -> str:
+    why = reason(verdict)
+    more = f" ... (--explain {verdict.claim.id})"
+    return why if len(why) <= _LONGEST else why[: _LONGEST - len(more)].rsplit(" ", 1)[0] + more
+
+
+def print_explained(verdict: Verdict, book: Book, console: Console, today: date) -> None:
+    """Everything about one claim; old prices are flagged by the day."""
     claim, document = verdict.claim, book.documents[verdict.claim.document]
     console.print(Text.assemble((f"{claim.id}  ", "bold"), claim.says))
     place = "line" if claim.lines.isdigit() else "lines"
@@ -53,6 +63,8 @@ def print_explained(verdict: Verdict, book: Book, console: Console) -> None:
         _print_finding(finding, console)
     for finding in verdict.also:
         _print_finding(finding, console)
+    for leaf in verdict.stale(today):
+        _say(console, f"\nstale price: seen on {leaf.as_of}, more than {STALE_AFTER_DAYS} days ago: {leaf.source}")
     for conflict in verdict.conflicts:
         _say(console, f"\ncontradicted: {conflict.group.question} {conflict_text(conflict)}")
     if verdict.missing or verdict.inverted:
@@ -62,12 +74,12 @@ def print_explained(verdict: Verdict, book: Book, console: Console) -> None:
             _say(console, f"\nwould answer it: {name}, {experiment.what} ({experiment.hardware}{command})")
 
 
-def print_contradictions(book: Book, console: Console) -> None:
-    """Every pair of sides that cannot both be right."""
-    table = Table("question", "one says", "another says", box=None, pad_edge=False)
+def print_contradictions(book: Book, found: Mapping[str, Verdict], console: Console) -> None:
+    """Every pair of sides that cannot both be right, with what became of their claims."""
+    table = Table("question", "one says", "another says", "verdicts", box=None, pad_edge=False)
     for conflict in all_conflicts(book):
         one, other = conflict_text(conflict).split(" against ")
-        table.add_row(Text(conflict.group.question), Text(one), Text(other))
+        table.add_row(Text(conflict.group.question), Text(one), Text(other), conflict_verdicts(conflict, found))
     console.print(table)
 
 

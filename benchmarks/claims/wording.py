@@ -166,7 +166,15 @@ def side_text(side: Side, unit: str) -> str:
 
 
 def _against(side: Side, conflict: Conflict) -> str:
-    return f"{' and '.join(side.claims)} ({side_text(side, conflict.group.unit)})"
+    *most, last = side.claims
+    names = f"{', '.join(most)} and {last}" if most else last
+    return f"{names} ({side_text(side, conflict.group.unit)})"
+
+
+def conflict_verdicts(conflict: Conflict, found: Mapping[str, Verdict]) -> str:
+    """What became of the claims on both sides."""
+    claims = (*conflict.one.claims, *conflict.other.claims)
+    return ", ".join(f"{claim} {OUTCOME_NAMES[found[claim].outcome]}" for claim in claims)
 
 
 def conflict_text(conflict: Conflict) -> str:

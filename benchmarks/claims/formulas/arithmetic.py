@@ -18,8 +18,8 @@ def itself(value: Decimal) -> Decimal:
 
 
 def ratio(value: Decimal, other: Decimal) -> Decimal:
-    """One figure over another of the same unit."""
-    return value / other
+    """One figure over another of the same unit; two that are both infinite are alike."""
+    return Decimal(1) if value.is_infinite() and other.is_infinite() else value / other
 
 
 def difference(value: Decimal, other: Decimal) -> Decimal:

@@ -136,6 +136,12 @@ def test_broken_results_say_which_file(tmp_path: Path) -> None:
         judged(tmp_path, measured({"above": 0.5}))
 
 
+def test_impossible_inputs_name_their_claim(tmp_path: Path) -> None:
+    ratio = {"formula": "ratio", "inputs": {"value": {"is": 1, "unit": "h"}, "other": {"is": 0, "unit": "h"}}}
+    with pytest.raises(ClaimError, match="claim Z01 cannot be computed"):
+        judged(tmp_path, claim(tests=[{**ratio, "expect": {"above": 0}}]))
+
+
 def test_agreement_is_no_evidence_and_disagreement_is_a_condition(tmp_path: Path) -> None:
     one = {"id": "Z01", "says": "x", "lines": 1, "kind": "consistency"}
     other = {**one, "id": "Z02"}

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.errors import ClaimError, PriceError
-from benchmarks.prices.quotes import load_quotes
+from benchmarks.errors import ClaimError
 from tests.benchmarks.claims.small_book import book, claim, measured
 
 TOKENS = {"is": 1, "unit": "tokens"}
@@ -70,19 +69,3 @@ def test_a_group_names_claims(tmp_path: Path) -> None:
     group = {"id": "g", "question": "?", "sides": [{"claims": ["Z07"], "stance": "yes"}]}
     with pytest.raises(ClaimError, match="Z07, which is no claim"):
         book(tmp_path, claim(), groups=[group])
-
-
-def test_quotes_are_dated_and_sourced() -> None:
-    quotes = load_quotes()
-    assert all(quote.source and quote.as_of and quote.unit for quote in quotes.values())
-
-
-@pytest.mark.parametrize(
-    "row",
-    ["- {id: a}", "- {id: a, value: 1.5, unit: x, source: y, as_of: 2026-01-01}",
-     "- {id: a, value: '1', unit: x, source: y, as_of: soon}", "a: b"],
-)  # fmt: skip
-def test_a_quote_without_its_day_or_source_is_refused(tmp_path: Path, row: str) -> None:
-    (tmp_path / "quotes.yaml").write_text(row, encoding="utf-8")
-    with pytest.raises(PriceError):
-        load_quotes(tmp_path / "quotes.yaml")

@@ -3,16 +3,19 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
+from shutil import copytree
 
 import pytest
 
 from benchmarks.claims.claim import FAST, KINDS, Claim, Test
-from benchmarks.claims.expression import Call, Expression, Number, Range, range_of, value_of
+from benchmarks.claims.expression import Call, Expression, Number, Range, formulas_of, range_of, value_of
 from benchmarks.claims.formulas import FORMULAS
 from benchmarks.claims.judging import judge, verdicts
 from benchmarks.claims.measurements import Results
 from benchmarks.claims.reading import DATA, read_book
 from benchmarks.errors import BenchmarkError
+from benchmarks.prices import load_prices
 
 BOOK = read_book()
 FOUND = verdicts(BOOK)
@@ -50,14 +53,8 @@ def test_no_data_file_states_a_verdict() -> None:
 
 def test_every_formula_is_used() -> None:
     tests = [test for claim in BOOK.claims.values() for test in (*claim.tests, *claim.also)]
-    assert {name for test in tests for call in test.cases.values() for name in _names(call)} == FORMULAS.keys()
-
-
-def _names(expression: Expression) -> Iterator[str]:
-    if isinstance(expression, Call):
-        yield expression.formula.name
-        for given in expression.inputs.values():
-            yield from _names(given)
+    calls = [call for test in tests for call in test.cases.values()]
+    assert {formula.name for call in calls for formula in formulas_of(call)} == FORMULAS.keys()
 
 
 # --- Mutation: a verdict that no change of its inputs can turn was not computed from them ---
@@ -113,13 +110,34 @@ def _turned(mutant: Claim) -> bool:
         return False  # a number that is none, such as a GPU that costs less than nothing
 
 
-def test_a_price_turns_a_price_claim() -> None:
-    (test,) = BOOK.claims["D17"].tests
-    assert judge(replace(BOOK.claims["D17"], tests=(_at(test, "8.33"),)), Results()).outcome == "holds"
+def test_another_price_list_turns_a_price_claim() -> None:
+    prices = load_prices()
+    dearer = tuple(
+        replace(row, usd=Decimal(25)) if row.id == "train-gpt-4o-mini" else row for row in prices.unit_prices
+    )
+    book = read_book(prices=replace(prices, unit_prices=dearer))
+    assert (FOUND["D17"].outcome, verdicts(book)["D17"].outcome) == ("fails", "holds")
 
 
-def _at(test: Test, factor: str) -> Test:
-    return replace(test, cases={label: _scaled(call, "value", Decimal(factor)) for label, call in test.cases.items()})
+@pytest.mark.parametrize(
+    ("file", "old", "new", "claim_id", "outcome"),
+    [
+        ("claims_a.yaml", "tokens: {is: 100000, ", "tokens: {is: 100000000, ", "A06", "holds_only_if"),
+        ("claims_d1.yaml", "documents: {is: 5000, ", "documents: {is: 5000000000, ", "D05", "fails"),
+        ("figures.yaml", "question: {is: 200, ", "question: {is: 20000, ", "A09", "holds_only_if"),
+        ("figures.yaml", "context: {is: 1200, ", "context: {is: 1201, ", "C12", "holds"),
+    ],
+)
+def test_another_number_in_the_data_turns_a_verdict(
+    tmp_path: Path, file: str, old: str, new: str, claim_id: str, outcome: str
+) -> None:
+    folder = tmp_path / "data"
+    copytree(DATA, folder)
+    text = (folder / file).read_text(encoding="utf-8")
+    assert text.count(old) >= 1
+    (folder / file).write_text(text.replace(old, new), encoding="utf-8")
+    assert FOUND[claim_id].outcome != outcome
+    assert verdicts(read_book(folder))[claim_id].outcome == outcome
 
 
 # --- Anchors: thresholds and figures that were worked out by hand ---
