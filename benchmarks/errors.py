@@ -19,3 +19,7 @@ class EndpointError(BenchmarkError):
 
 class ModelError(BenchmarkError):
     """An input of the economic model is missing, impossible, or cannot be identified from what was measured."""
+
+
+class ClaimError(BenchmarkError):
+    """A claim, or what judges it, is not written as it must be, or there is none of that name."""

@@ -29,6 +29,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "breakeven.economics:whatif",
             "Say whether self-hosting pays, at what volume, and how sure.",
         ),
+        "claims": (
+            "breakeven.claims:claims",
+            "Judge what five documents claim about the cost of answers.",
+        ),
         "eval": ("breakeven.eval:app", "Measure quality on test sets."),
     }
 )
