@@ -92,12 +92,12 @@ async def open_gateway(
         prices = prices_for(device)
         meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
         rollout = await _open_rollout(stack, settings, device, progress)
-        engine, catalogue = rollout.engine, rollout.catalogue
+        engine = rollout.engine
         # Beside the embedder: both mostly import libraries, on one core each.
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
         retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
-        metrics = MetricsSink(prices, catalogue.names)
+        metrics = MetricsSink(prices, rollout.catalogue.names)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         limits = _limits(settings, scores_text=engine.scores_text)
@@ -106,13 +106,12 @@ async def open_gateway(
         sinks = (metrics, ledger, LogSink(prices), recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
         tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, progress))
-        runtime = Runtime(
-            Routing(rollout.traffic, engine), quality, engine, knowledge, stores, meter, prices, sinks, limits
-        )
+        routing = Routing(rollout.traffic, engine)
+        runtime = Runtime(routing, quality, engine, knowledge, stores, meter, prices, sinks, limits)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
-            catalogue=catalogue,
+            catalogue=rollout.catalogue,
             rollout=rollout,
             quality=quality,
             engine=engine,

@@ -23,7 +23,7 @@ def main(recipe: Path, out: Path, script: str) -> int:
 
     def tell(**changes: object) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        run.journal.append(Event(**{"time": now, "tokens": 40, "steps": 4, **changes}))  # type: ignore[arg-type]  # test
+        run.journal.append(Event(**{"time": now, "tokens": 40, "steps": 4, **changes}))  # type: ignore[arg-type]  # fields of Event
 
     with run.held():
         again = run.journal.last() is not None
