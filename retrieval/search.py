@@ -1,7 +1,7 @@
 """Finds the passages of one knowledge base for a question: by meaning, by words, or by both.
 
 The vector index is asked without a filter, for as many more passages as the caller may see fewer, and what he may not
-see is dropped here; if that would be too many, each passage that he may see is scored instead. That keeps one rule for
+see is dropped here; if that would be more than he may see, each of those is scored instead. That keeps one rule for
 who sees what, finds all that a filter inside the index would, and costs milliseconds where the database's own filter
 costs a hundred. Knows no database: `Vectors` is what the store hands in.
 """
@@ -25,9 +25,6 @@ Mode = Literal["hybrid", "dense", "lexical"]
 
 DEPTH = 100  # candidates from each index; the order of the first ten does not change with more (fusion.py)
 _MARGIN = 1.3  # asked for more than the share says, so that one question is mostly enough
-_MOST_SCORED = 20_000  # passages: what ExactScores keeps a few times over
-_WIDE = 30  # times the depth: from there on, scoring up to _MOST_SCORED from memory is faster than asking the index
-_DEARER = 4  # reading a passage's vector takes as long as asking the index for this many more
 _MOST_NAMED = 10_000  # versions that the lexical index is restricted to by name
 
 
@@ -173,7 +170,7 @@ class _Eligible:
     def nearest(self) -> dict[str, float]:
         question, vectors = self._question, self._base.vectors
         limit = self._first_limit()
-        while self.passages > question.depth and not self._better_scored(limit):
+        while self.passages > limit:  # scoring all is exact then, and not dearer
             found = vectors.nearest(question.embedding, limit)
             kept = self._keep(found)
             if len(kept) == question.depth or len(found) < limit:
@@ -197,11 +194,6 @@ class _Eligible:
         """How many to ask an index for, so that `depth` of them are likely to be allowed."""
         depth, share = self._question.depth, self._allowed.share
         return depth if share == 1 else int(_MARGIN * depth / share)
-
-    def _better_scored(self, limit: int) -> bool:
-        """Whether scoring all that is allowed is faster than asking the index for `limit`."""
-        wide = limit > _WIDE * self._question.depth and self.passages <= _MOST_SCORED
-        return wide or limit > _DEARER * self.passages
 
     def _keep(self, found: Mapping[str, float]) -> dict[str, float]:
         allowed = ((id, score) for id, score in found.items() if self._allowed.has(_version(id)))

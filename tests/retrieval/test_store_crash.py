@@ -130,7 +130,8 @@ WRITE_LATER_VERSION = """
 for index in {passages}:
     row = c.get(where={{"index": index}}, include=["metadatas", "embeddings"])
     meta = {{**row["metadatas"][0], "version": "x-9", "sequence": 9, "digest": "other"}}
-    c.upsert(ids=[f"x-9-{{index}}"], embeddings=row["embeddings"], documents=[f"later {{index}}"], metadatas=[meta])
+    meta["text"] = f"later {{index}}"
+    c.upsert(ids=[f"x-9-{{index}}"], embeddings=row["embeddings"], metadatas=[meta])
 """
 
 
