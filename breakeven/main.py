@@ -20,7 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "ingest": ("breakeven.documents:ingest", "Add documents to a knowledge base."),
         "search": ("breakeven.documents:search", "Show the passages that a question finds, with their scores."),
         "calibrate": ("breakeven.documents:calibrate", "Set the minimum score below which questions are refused."),
-        "data": ("breakeven.data:app", "Check a training set, or make one from a table."),
+        "data": ("breakeven.data:app", "Check a training set, or make one."),
         "train": ("breakeven.train:train", "Train a LoRA adapter from a recipe and install it into the registry."),
         "adapters": ("breakeven.adapters:adapters", "List the installed adapter versions."),
         "keys": ("breakeven.keys:app", "Make, list and revoke API keys."),
