@@ -79,6 +79,7 @@ def _too_long(encoded: Sequence[tuple[int, Encoded]], max_length: int, file: str
 def _sensitive(examples: Sequence[Example], file: str) -> Iterator[Finding]:
     for example in examples:
         text = "\n".join(f"{message.content}\n{list(message.tool_calls) or ''}" for message in example.messages)
+        text += str(list(example.tools) or "")
         for found in dict.fromkeys(sensitive(text)):
             yield Finding(found.kind, file, example.line, f"{found.what}: {found.hint}")
 

@@ -48,7 +48,7 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits over recipe, data, base model and libraries; not over file names or the machine."""
+        """12 hex digits over recipe, data, base model and libraries; not over where they are."""
         parts = (self.recipe.stated(), self.base.sha256, [data.sha256 for data in self.data], self.libraries)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 

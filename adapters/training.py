@@ -13,7 +13,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,14 @@ def train(
     """
     folder = RunFolder(out)
     if folder.finished(plan.fingerprint):
-        folder.clear()
-        return Manifest.read(out)
+        return _finished(folder)
     if out.exists():
         raise OutputExists(f"{out} already exists: remove it or name another folder")
     refuse_unavailable(plan.recipe)
     with ExitStack() as held:
         held.enter_context(folder.held())
+        if folder.finished(plan.fingerprint):
+            return _finished(folder)  # by another process, just now
         held.enter_context(locked(machine.state / f"{device_id()}.lock", f"a training on {machine.device} is running"))
         folder.open(plan.fingerprint)
         reporter = Reporter(folder.journal, console, machine.price)
@@ -89,6 +90,15 @@ def train(
         reporter.state("succeeded", version=manifest.version, eta_s=0.0)
         folder.clear()
         return manifest
+
+
+def _finished(folder: RunFolder) -> Manifest:
+    """What an earlier call wrote; it may have been killed just before it could say so."""
+    manifest, last = Manifest.read(folder.out), folder.journal.last()
+    if last is not None and last.state != "succeeded":
+        folder.journal.append(replace(last, state="succeeded", version=manifest.version, eta_s=0.0))
+    folder.clear()
+    return manifest
 
 
 def measure_speed(plan: Plan, machine: Machine, console: Console, steps: int = 5) -> None:

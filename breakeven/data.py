@@ -42,7 +42,8 @@ def data_check(
     with_recipe = load_recipe(recipe / "recipe.toml" if recipe.is_dir() else recipe) if recipe else None
     if probe:
         _probe(recipe, base_dir, machine)
-    longest = with_recipe.max_length if with_recipe else context_length(base_dir)
+    context = context_length(base_dir)
+    longest = min(with_recipe.max_length, context) if with_recipe else context
     report = check(file, validation, Encoder(base_dir), longest, with_recipe.epochs if with_recipe else 1)
     report = _estimated(report, machine, base_dir, with_recipe)
     if as_json:

@@ -41,6 +41,16 @@ def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, message: str) ->
         load_recipe(changed(tmp_path, old, new))
 
 
+def test_scoring_keys_belong_together_and_defaults_are_not_stated(tmp_path: Path) -> None:
+    with pytest.raises(MalformedRecipe, match="give all or none"):
+        load_recipe(changed(tmp_path, "max_answer = 120", ""))
+    unscored = changed(tmp_path, "max_answer = 120", "")
+    lines = [line for line in unscored.read_text().splitlines() if not line.startswith(("heldout", "format"))]
+    unscored.write_text("\n".join([*lines, "packing = true"]))
+    stated = load_recipe(unscored).stated()
+    assert stated["packing"] is True and not {"heldout", "format", "max_answer", "quantization"} & set(stated)
+
+
 def test_a_missing_recipe(tmp_path: Path) -> None:
     with pytest.raises(MalformedRecipe, match=r"recipe\.toml"):
         load_recipe(tmp_path / "recipe.toml")

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,5 +124,11 @@ def test_another_plan_for_the_same_folder_starts_from_nothing(base: Path, recipe
     finish(recipe, base, run.out)
     finish(recipe, base, tmp_path / "whole")
     assert result(run.out) == result(tmp_path / "whole")
-    # The same command once more has nothing to do.
+    # The same command once more has nothing to do, but to say so if the run was killed just before it could.
+    events = run.journal.events()
     finish(recipe, base, run.out)
+    assert run.journal.events() == events
+    run.journal.append(replace(events[-1], state="scoring", version=None))
+    finish(recipe, base, run.out)
+    last = run.journal.last()
+    assert last is not None and (last.state, last.version) == ("succeeded", events[-1].version)

@@ -88,7 +88,7 @@ def first_loss(base: Path, folder: Path, *lines: str, more: str = "") -> float:
 def test_packed_examples_do_not_see_each_other(base: Path, tmp_path: Path) -> None:
     lines = [chat("Is 1 a number?", "yes"), chat("And what is this, then?", "no, it is not")]
     apart = first_loss(base, tmp_path / "apart", *lines)
-    packed = first_loss(base, tmp_path / "packed", *lines, more="packing = true")
+    packed = first_loss(base, tmp_path / "packed", *lines, more='packing = true\nvalidation = "train.jsonl"')
     assert packed == pytest.approx(apart, rel=1e-4)
 
     four = write_recipe(tmp_path / "four", scored=False, more="packing = true")
