@@ -111,16 +111,8 @@ async def test_from_a_refused_promotion_to_an_automatic_roll_back(
     again = {user: (await ask(client, user))["alias"] for user in users[:20]}
     assert again == {user: arms[user] for user in users[:20]}
 
-    # Four answers of prod for one of the canary, until its answers have been found to lack the form.
-    prod = [user for user in users if arms[user] == "prod"]
     canary = [user for user in users if arms[user] == "canary"]
-    async with aiohttp.ClientSession() as http:
-        for number in range(12):
-            turn = [canary[number % len(canary)], *(prod[(4 * number + each) % len(prod)] for each in range(4))]
-            await asyncio.gather(*(ask_and_vote(http, stack, client, user) for user in turn))
-            if "canary" not in registry.aliases("support"):
-                break
-    assert "canary" not in registry.aliases("support")
+    await vote_it_out(stack, client, [user for user in users if arms[user] == "prod"], canary)
     assert {(await ask(client, user))["adapter"] for user in canary} == {good}
     last = registry.log.decisions("support")[-1]
     assert (last["action"], last["who"]) == ("rollback", "canary test")
@@ -130,6 +122,18 @@ async def test_from_a_refused_promotion_to_an_automatic_roll_back(
     assert "canary test" in (await command("show", "support"))[1]
     assert (await command("rm", bad))[0] == 0
     assert f"{bad}" not in (await command("list"))[1]
+
+
+async def vote_it_out(stack: Stack, client: openai.AsyncOpenAI, prod: list[str], canary: list[str]) -> None:
+    """Four answers of prod for one of the canary, until its answers have been found to lack the form."""
+    registry = Registry(HOME / "adapters")
+    async with aiohttp.ClientSession() as http:
+        for number in range(12):
+            turn = [canary[number % len(canary)], *(prod[(4 * number + each) % len(prod)] for each in range(4))]
+            await asyncio.gather(*(ask_and_vote(http, stack, client, user) for user in turn))
+            if "canary" not in registry.aliases("support"):
+                return
+    pytest.fail("the canary was not rolled back")
 
 
 async def kill_the_engine(stack: Stack) -> None:
