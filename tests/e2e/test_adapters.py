@@ -113,13 +113,13 @@ async def test_from_a_refused_promotion_to_an_automatic_roll_back(
 
     canary = [user for user in users if arms[user] == "canary"]
     await vote_it_out(stack, client, [user for user in users if arms[user] == "prod"], canary)
+    assert "canary test" in (await command("show", "support"))[1]
     assert {(await ask(client, user))["adapter"] for user in canary} == {good}
     last = registry.log.decisions("support")[-1]
     assert (last["action"], last["who"]) == ("rollback", "canary test")
     assert last["seen"]["source"] == "vote"
     assert last["seen"]["canary"]["mean"] < last["seen"]["prod"]["mean"]
     assert last["seen"]["e_value"] >= last["seen"]["threshold"]
-    assert "canary test" in (await command("show", "support"))[1]
     assert (await command("rm", bad))[0] == 0
     assert f"{bad}" not in (await command("list"))[1]
 
