@@ -11,7 +11,7 @@ import shutil
 import signal
 import struct
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -111,28 +111,29 @@ async def test_from_a_refused_promotion_to_an_automatic_roll_back(
     again = {user: (await ask(client, user))["alias"] for user in users[:20]}
     assert again == {user: arms[user] for user in users[:20]}
 
-    # Four answers of prod for one of the canary, until its answers have been found to lack the form.
-    prod = [user for user in users if arms[user] == "prod"]
     canary = [user for user in users if arms[user] == "canary"]
+    await vote_it_out(stack, client, [user for user in users if arms[user] == "prod"], canary)
+    assert "canary test" in (await command("show", "support"))[1]
+    assert {(await ask(client, user))["adapter"] for user in canary} == {good}
+    last = registry.log.decisions("support")[-1]
+    assert (last["action"], last["who"]) == ("rollback", "canary test")
+    assert last["seen"]["source"] == "vote"
+    assert last["seen"]["canary"]["mean"] < last["seen"]["prod"]["mean"]
+    assert last["seen"]["e_value"] >= last["seen"]["threshold"]
+    assert (await command("rm", bad))[0] == 0
+    assert f"{bad}" not in (await command("list"))[1]
+
+
+async def vote_it_out(stack: Stack, client: openai.AsyncOpenAI, prod: list[str], canary: list[str]) -> None:
+    """Four answers of prod for one of the canary, until its answers have been found to lack the form."""
+    registry = Registry(HOME / "adapters")
     async with aiohttp.ClientSession() as http:
         for number in range(12):
             turn = [canary[number % len(canary)], *(prod[(4 * number + each) % len(prod)] for each in range(4))]
             await asyncio.gather(*(ask_and_vote(http, stack, client, user) for user in turn))
             if "canary" not in registry.aliases("support"):
-                break
-    assert "canary" not in registry.aliases("support")
-    assert {(await ask(client, user))["adapter"] for user in canary} == {good}
-    it_was_the_test(registry.log.decisions("support")[-1])
-    assert "canary test" in (await command("show", "support"))[1]
-    assert (await command("rm", bad))[0] == 0
-    assert f"{bad}" not in (await command("list"))[1]
-
-
-def it_was_the_test(decision: Mapping[str, Any]) -> None:
-    assert (decision["action"], decision["who"]) == ("rollback", "canary test")
-    assert decision["seen"]["source"] == "vote"
-    assert decision["seen"]["canary"]["mean"] < decision["seen"]["prod"]["mean"]
-    assert decision["seen"]["e_value"] >= decision["seen"]["threshold"]
+                return
+    pytest.fail("the canary was not rolled back")
 
 
 async def kill_the_engine(stack: Stack) -> None:
