@@ -45,7 +45,6 @@ from serving.responses import Responses
 from serving.rollout.opening import first_loras, install_configured, open_desk, open_quality
 from serving.rollout.operations import Rollout
 from serving.rollout.quality import Quality
-from serving.routing import Routing
 from serving.sections import Settings
 from serving.stores.service import Stores, open_stores
 
@@ -117,9 +116,7 @@ async def open_gateway(
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
         sinks = (metrics, ledger, LogSink(prices), recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
-        runtime = Runtime(
-            Routing(rollout.traffic, engine), quality, engine, knowledge, stores, meter, prices, sinks, limits
-        )
+        runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,

@@ -52,7 +52,7 @@ def test_the_variable_on_the_page_sets_it(key: str, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     name = variable(key).replace("<NAME>", "SUPPORT")
     # No setting takes a list of lists, so each must refuse it by its own name.
-    with pytest.raises(SettingsError, match=rf"^setting {re.escape(key.replace('*', 'support'))}"):
+    with pytest.raises(SettingsError, match=rf"(?m)^setting {re.escape(key.replace('*', 'support'))}"):
         load_settings(environ={name: "[[]]"})
 
 
