@@ -30,6 +30,7 @@ from serving.outcome import follow, read, read_answer, recorded
 from serving.relay import Relay, tokens_of
 from serving.reply import Reply
 from serving.rollout.quality import Quality
+from serving.rollout.traffic import Traffic
 from serving.routing import Routing, described
 from serving.stores.search import as_files
 from serving.stores.service import Stores
@@ -42,7 +43,7 @@ COST_HEADER = "x-breakeven-cost-usd"
 class Runtime:
     """What every request needs; made once at start."""
 
-    routing: Routing
+    traffic: Traffic
     quality: Quality
     engine: Engine
     knowledge: Knowledge
@@ -58,6 +59,7 @@ class Completions:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self.routing = Routing(runtime.traffic, runtime.engine)
         self.evidence = Evidence(runtime.knowledge, runtime.stores.search)
 
     def trace(self, caller: Caller, endpoint: str) -> Trace:
@@ -72,7 +74,7 @@ class Completions:
             tool, fields = file_search.take(request.fields, self._runtime.limits)
             request = replace(request, fields=fields)
             question = prompt.query_of(fields["messages"]) if endpoint == "chat" else None
-            async with self._runtime.routing.admit(trace, request.model, fields.get("user"), question) as served:
+            async with self.routing.admit(trace, request.model, fields.get("user"), question) as served:
                 self._check(trace, served, request)
                 retrieval = await self._retrieve(trace, served, request, tool)
                 if retrieval is not None and not retrieval.passages:

@@ -34,7 +34,6 @@ from serving.responses import Responses
 from serving.rollout.opening import first_loras, install_configured, open_desk, open_quality
 from serving.rollout.operations import Rollout
 from serving.rollout.quality import Quality
-from serving.routing import Routing
 from serving.sections import Settings
 from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
@@ -106,8 +105,7 @@ async def open_gateway(
         sinks = (metrics, ledger, LogSink(prices), recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
         tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, progress))
-        routing = Routing(rollout.traffic, engine)
-        runtime = Runtime(routing, quality, engine, knowledge, stores, meter, prices, sinks, limits)
+        runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,

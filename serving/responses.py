@@ -48,7 +48,7 @@ class Responses:
         with recorded(trace):
             request = response_items.parse(body, self._runtime.limits.of(trace.caller.role))
             trace.stream = request.stream
-            async with self._runtime.routing.admit(
+            async with self._completions.routing.admit(
                 trace, request.model, request.fields.get("user"), request.question
             ) as served:
                 trace.knowledge = request.extension.knowledge or served.settings.knowledge

@@ -11,7 +11,7 @@ import shutil
 import signal
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +115,16 @@ async def test_from_a_refused_promotion_to_an_automatic_roll_back(
     await vote_it_out(stack, client, [user for user in users if arms[user] == "prod"], canary)
     assert "canary test" in (await command("show", "support"))[1]
     assert {(await ask(client, user))["adapter"] for user in canary} == {good}
-    last = registry.log.decisions("support")[-1]
-    assert (last["action"], last["who"]) == ("rollback", "canary test")
-    assert last["seen"]["source"] == "vote"
-    assert last["seen"]["canary"]["mean"] < last["seen"]["prod"]["mean"]
-    assert last["seen"]["e_value"] >= last["seen"]["threshold"]
+    it_was_the_test(registry.log.decisions("support")[-1])
     assert (await command("rm", bad))[0] == 0
     assert f"{bad}" not in (await command("list"))[1]
+
+
+def it_was_the_test(decision: Mapping[str, Any]) -> None:
+    assert (decision["action"], decision["who"]) == ("rollback", "canary test")
+    assert decision["seen"]["source"] == "vote"
+    assert decision["seen"]["canary"]["mean"] < decision["seen"]["prod"]["mean"]
+    assert decision["seen"]["e_value"] >= decision["seen"]["threshold"]
 
 
 async def vote_it_out(stack: Stack, client: openai.AsyncOpenAI, prod: list[str], canary: list[str]) -> None:
