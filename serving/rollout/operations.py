@@ -66,16 +66,16 @@ class Rollout:
             return await self._rollback(name, alias, cause)
 
     async def install(self, folder: Path) -> str:
-        """Take a trained adapter into the registry and, if there is one, the engine. Returns its name as a model.
+        """Take a trained adapter into the registry and the engine. Returns its name as a model. Raises AdapterError.
 
-        Raises AdapterError, AdapterUnavailable.
+        An engine that does not take it now says why when it is asked for it.
         """
         cause = Cause(who="fine-tuning", reason="the first version")
         async with self._lock:
             version = await asyncio.to_thread(
                 self.desk.registry.install, folder, self.desk.identity, self.desk.admits, cause
             )
-            with suppress(EngineUnavailable):
+            with suppress(EngineUnavailable, AdapterUnavailable):
                 await self._load(version)
             await self._refresh()
         return version.engine_name
