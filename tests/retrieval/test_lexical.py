@@ -110,6 +110,14 @@ def test_removed_versions_are_gone_and_sizes_tell_what_is_there(index: LexicalIn
     assert open_index().sizes() == {"a-2": 1, "b-1": 1}
 
 
+def test_more_versions_than_an_aggregation_takes(open_index: Open) -> None:
+    index = open_index()
+    for number in range(70_000):
+        index.add({f"v-{number}-0": "leave"}, f"v-{number}")
+    sizes = index.sizes()
+    assert len(sizes) == 70_000 and set(sizes.values()) == {1}
+
+
 def test_a_version_added_again_replaces_nothing_else(index: LexicalIndex) -> None:
     index.remove(["a-1"])
     index.add({"a-1-0": "Annual leave, again."}, "a-1")
