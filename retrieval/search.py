@@ -25,6 +25,7 @@ Mode = Literal["hybrid", "dense", "lexical"]
 
 DEPTH = 100  # candidates from each index; the order of the first ten does not change with more (fusion.py)
 _MARGIN = 1.3  # asked for more than the share says, so that one question is mostly enough
+_MOST_ASKED = 30_000  # passages: Chroma looks up what it found by name, and SQLite takes 32,766 names
 _MOST_NAMED = 10_000  # versions that the lexical index is restricted to by name
 
 
@@ -170,7 +171,7 @@ class _Eligible:
     def nearest(self) -> dict[str, float]:
         question, vectors = self._question, self._base.vectors
         limit = self._first_limit()
-        while self.passages > limit:  # scoring all is exact then, and not dearer
+        while limit < min(self.passages, _MOST_ASKED):  # beyond that, scoring all is exact and not dearer
             found = vectors.nearest(question.embedding, limit)
             kept = self._keep(found)
             if len(kept) == question.depth or len(found) < limit:

@@ -16,6 +16,17 @@ from retrieval.store import EVERYONE, Store
 EMBEDDER = HashingEmbedder()
 
 
+def test_more_versions_than_an_aggregation_takes(tmp_path: Path) -> None:
+    index = TantivyIndex.opened(tmp_path / "index")
+    try:
+        for number in range(70_000):
+            index.add({f"v-{number}-0": "leave"}, f"v-{number}")
+        sizes = index.sizes()
+        assert len(sizes) == 70_000 and set(sizes.values()) == {1}
+    finally:
+        index.close()
+
+
 def put(store: Store, source: str, *texts: str) -> None:
     chunks = [Chunk(text, 0, len(text), "") for text in texts]
     store.replace_document("acme", "kb", load(source, "\n".join(texts).encode()), chunks, EMBEDDER.encode(texts))

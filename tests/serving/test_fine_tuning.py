@@ -46,7 +46,12 @@ async def test_from_upload_to_answer(client: openai.AsyncOpenAI, stack: Running)
     broken = await client.files.create(file=("broken.jsonl", b'{"messages": 1}\n'), purpose="fine-tune")
     chosen: Any = {"n_epochs": 2, "learning_rate_multiplier": 10}
     made = await client.fine_tuning.jobs.create(
-        model="tiny-base", training_file=file.id, suffix="door", seed=5, hyperparameters=chosen, metadata={"why": "test"}
+        model="tiny-base",
+        training_file=file.id,
+        suffix="door",
+        seed=5,
+        hyperparameters=chosen,
+        metadata={"why": "test"},
     )
     assert (made.object, made.seed, made.fine_tuned_model) == ("fine_tuning.job", 5, None)
     refused = await client.fine_tuning.jobs.create(model="tiny-base", training_file=broken.id)
