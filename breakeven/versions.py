@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from adapters.aliases import PROD
 from breakeven.console import Config, output
@@ -21,7 +21,7 @@ Version = Annotated[str, typer.Argument(help="name@version, as `adapters list` s
 @app.command("list")
 def list_versions(config: Config = None) -> None:
     """List the installed versions."""
-    table = Table("adapter", "base model", "aliases", "created", "scores")
+    table = Table(Column("adapter", no_wrap=True), "base model", "aliases", "created", "scores")
     for each in versions.open_versions(load_settings(config)).listing():
         scores = ", ".join(f"{name} {value:g}" for name, value in each["scores"].items())
         table.add_row(each["id"], each["base_model"], ", ".join(each["aliases"]), each["created"], scores)
@@ -35,17 +35,17 @@ def show(name: str, config: Config = None) -> None:
     for each in found["versions"]:
         named = f" ({', '.join(each['aliases'])})" if each["aliases"] else ""
         output.print(f"{each['id']}{named}  rank {each['rank']}, made {each['created']}", markup=False)
+        if each["usage"]["requests"]:
+            cost, seconds = each["usage"]["mean_cost_usd"], each["usage"]["mean_seconds"]
+            answers = f"{each['usage']['requests']} answers in {each['usage']['days']} days"
+            output.print(f"    {answers}: ${cost:.8f} and {seconds:.2f} s each", markup=False)
         for score in (*each["manifest"]["scores"], *each["manifest"]["measurements"]):
             interval = f"(95 %: {score['low']:g} to {score['high']:g})"
             output.print(f"    {score['name']}: {score['value']:g} of {score['n']} {interval}", markup=False)
     for trial in found["trials"]:
         output.print(f"canary by {trial['source']}s: {_numbers(trial)}", markup=False)
-    table = Table("when", "who", "what", "alias", "from", "to", "reason")
     for each in found["decisions"]:
-        what = each["action"] + (" by force" if each["forced"] else "")
-        change = (each["alias"] or "", each["from"] or "", each["to"] or "")
-        table.add_row(each["at"][:19], each["who"], what, *change, each["reason"])
-    output.print(table)
+        output.print(_decision(each), markup=False)
 
 
 @app.command()
@@ -93,6 +93,14 @@ def rm(version: Version, reason: Reason = "", config: Config = None) -> None:
 def _tell(name: str, aliases: dict[str, str]) -> None:
     said = ", ".join(f"{alias} is {name}@{version}" for alias, version in sorted(aliases.items()))
     output.print(said or f"{name} has no alias any more", markup=False)
+
+
+def _decision(each: dict[str, Any]) -> str:
+    # Lines and no table: a reason is a sentence, and a cell would break it, also for who searches for it.
+    what = each["action"] + (" by force" if each["forced"] else "")
+    change = f"{each['alias'] or 'version'} {each['from'] or 'nothing'} -> {each['to'] or 'nothing'}"
+    reason = f": {each['reason']}" if each["reason"] else ""
+    return f"{each['at'][:19]}  {what}  {change}  by {each['who']}{reason}"
 
 
 def _numbers(trial: dict[str, Any]) -> str:

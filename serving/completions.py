@@ -147,6 +147,7 @@ class Completions:
         answer = await read_answer(trace, response)
         trace.leave_engine(tokens_of(answer.get("usage")))
         cited = None
+        trace.cut = any(choice.get("finish_reason") == "length" for choice in answer["choices"])
         texts = [(each.get("message") or {}).get("content") or each.get("text") or "" for each in answer["choices"]]
         if retrieval is not None:
             supplied = as_files(prompt.annotations(retrieval.passages))
@@ -173,6 +174,7 @@ class Completions:
         cited = relay.cited()
         trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
         await reply.write(relay.finish(self.extension(trace, retrieval, cited)))
+        trace.cut = relay.cut
         trace.end("complete", 200)
         return relay.texts()
 

@@ -43,6 +43,7 @@ class Relay:
         self._done = False
         self._error: GatewayError | None = None
         self.events = 0
+        self.cut = False  # some choice reached its limit of tokens
 
     def feed(self, piece: bytes) -> bytes:
         """Take bytes from the engine, return the whole events that can go to the client now."""
@@ -121,6 +122,7 @@ class Relay:
         if parsed.get("usage") and not parsed["choices"]:
             self._usage_event = parsed
             return b""
+        self.cut |= any(choice.get("finish_reason") == "length" for choice in parsed["choices"])
         # Only one choice's finish can be the last event; with n > 1 the earlier ones go out now.
         before = self._release({})
         self.events += 1

@@ -52,6 +52,11 @@ class ResponseRelay:
             return Tokens(completion=self._deltas, estimated=True)
         return tokens_of(self._last["response"].get("usage"))
 
+    @property
+    def cut(self) -> bool:
+        """True once the answer has ended because it reached its limit of tokens."""
+        return self._last is not None and self._last["type"] == "response.incomplete"
+
     def finish(self, extension: Mapping[str, Any]) -> bytes:
         """The last event, whose response carries `breakeven`."""
         if self._last is None:

@@ -108,7 +108,7 @@ class Responses:
         answer = await read_answer(trace, response)
         trace.leave_engine(tokens_of(answer.get("usage")))
         output = [response_items.annotate(item, found.passages) for item in answer["output"]]
-        texts = response_items.texts(output)
+        texts, trace.cut = response_items.texts(output), answer.get("status") == "incomplete"
         extension = self._extension(trace, found, texts)
         whole = {**answer, **request.shown, "output": [*found.call, *output], "breakeven": extension}
         trace.end("complete", 200)
@@ -123,6 +123,7 @@ class Responses:
         if not await follow(trace, response, relay, reply):
             return ()
         await reply.write(relay.finish(self._extension(trace, found, relay.texts)))
+        trace.cut = relay.cut
         trace.end("complete", 200)
         return relay.texts
 

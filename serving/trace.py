@@ -30,6 +30,7 @@ class Trace:
     alias: str | None = None
     routing: Routed | None = None
     keep_text: bool = False  # somebody wants to judge the answer
+    cut: bool = False  # the answer reached its limit of tokens
     knowledge: str | None = None
     stream: bool = False
     passages: int = 0

@@ -23,6 +23,28 @@ class Answered:
     started_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a version's complete answers of the last days were like, per request: US dollars, idle time included, and
+    seconds. `mean_*` are None without any."""
+
+    requests: int
+    mean_cost_usd: float | None
+    mean_seconds: float | None
+
+
+def usage(ledger: Path, adapter: str, since: float) -> Usage:
+    """From the ledger, in any thread; `since` is in seconds since 1970."""
+    if not ledger.is_file():
+        return Usage(0, None, None)
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=30)) as database:
+        query = (
+            "SELECT COUNT(*), AVG(CAST(allocation_usd AS REAL)), AVG(duration_s) FROM requests "
+            "WHERE started_at >= ? AND adapter = ? AND outcome = 'complete'"
+        )
+        return Usage(*database.execute(query, (since, adapter)).fetchone())
+
+
 class RecentRequests:
     """A sink of the request record."""
 

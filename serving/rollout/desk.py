@@ -1,5 +1,6 @@
 """Decisions about adapter versions, on the registry alone: the same with a gateway around it and without one."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,8 +12,11 @@ from adapters.errors import PromotionRefused
 from adapters.gate import Finding, Limit
 from adapters.manifest import BaseModel
 from adapters.registry import AdapterVersion, Registry
+from serving.accounting.recent import usage
 from serving.models import require_base, split_reference
 from serving.sections import Gate, Settings
+
+_DAYS = 7  # of requests that `show` sums up
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,17 @@ class Desk:
         return [self._line(name, version) for name in self.registry.names() for version in self.registry.versions(name)]
 
     def show(self, name: str) -> dict[str, Any]:
-        """One adapter: its versions with their manifests, its aliases and its decisions. Raises UnknownAdapter."""
+        """One adapter: its versions with manifests and costs, its aliases, its decisions. Raises UnknownAdapter."""
         versions = self.registry.versions(name)
         if not versions:
             self.registry.resolve(name)
+        ledger, since = self._settings.home / "ledger.db", time.time() - _DAYS * 86_400
         manifests = [
-            {**self._line(name, version), "manifest": asdict(self.registry.resolve(f"{name}@{version}").manifest)}
+            {
+                **self._line(name, version),
+                "manifest": asdict(self.registry.resolve(f"{name}@{version}").manifest),
+                "usage": {"days": _DAYS, **asdict(usage(ledger, f"{name}@{version}", since))},
+            }
             for version in versions
         ]
         decisions = self.registry.log.decisions(name)

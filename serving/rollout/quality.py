@@ -22,6 +22,7 @@ from serving.trace import Trace
 logger = logging.getLogger("breakeven.canary")
 _VOTES = {"up": 1.0, "down": 0.0}
 _COMMENT = 2000
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 _QUEUE = 1000
 
 
@@ -92,7 +93,14 @@ class Quality:
         """
         check = None if trace.adapter is None else check_for({**served.settings.defaults, **fields}, served.settings)
         trace.keep_text = check is not None
-        return lambda texts: None if check is None or not texts else self._submit(trace, check, texts)
+        limited = not _LIMITS.isdisjoint(fields)
+
+        def judged(texts: Sequence[str]) -> None:
+            # What a client has cut off says nothing about the version.
+            if check is not None and texts and not (limited and trace.cut):
+                self._submit(trace, check, texts)
+
+        return judged
 
     def _submit(self, trace: Trace, check: Check, texts: Sequence[str]) -> None:
         now = time.time()

@@ -53,12 +53,20 @@ async def command(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-async def ask(client: openai.AsyncOpenAI, user: str, max_tokens: int) -> dict[str, Any]:
+async def ask(client: openai.AsyncOpenAI, user: str, max_tokens: int = 1) -> dict[str, Any]:
     question: Any = [{"role": "user", "content": "My order arrived broken. What now?"}]
     answer = await client.chat.completions.create(model="support", messages=question, user=user, max_tokens=max_tokens)
     found: dict[str, Any] = answer.model_dump()["breakeven"]
     assert answer.model == found["adapter"]
-    return found
+    return {**found, "text": answer.choices[0].message.content}
+
+
+async def ask_and_vote(http: aiohttp.ClientSession, stack: Stack, client: openai.AsyncOpenAI, user: str) -> None:
+    """As somebody would who likes the trained form, which shows in an answer's first words."""
+    found = await ask(client, user, 8)
+    vote = {"request_id": found["request_id"], "vote": "up" if found["text"].startswith("**Answer:**") else "down"}
+    async with http.post(f"{stack.url}/v1/feedback", json=vote) as response:
+        assert response.status == 200, await response.text()
 
 
 async def keep_asking(client: openai.AsyncOpenAI, stop: asyncio.Event, seen: list[str]) -> None:
@@ -72,6 +80,8 @@ async def test_from_a_refused_promotion_to_an_automatic_roll_back(
     stack: Stack, client: openai.AsyncOpenAI, useless: Path
 ) -> None:
     registry = Registry(HOME / "adapters")
+    if "canary" in registry.aliases("support"):  # of a run that was broken off
+        await command("rollback", "support", "--alias", "canary")
     good = registry.resolve("support").engine_name
     status, said = await command("add", str(useless))
     assert status == 0, said
@@ -84,9 +94,9 @@ async def test_from_a_refused_promotion_to_an_automatic_roll_back(
     assert status == 1 and "format_adapter" in said and "never measured" in said
     assert (await command("promote", bad, "--force"))[0] == 1  # without a reason
     assert (await command("promote", bad, "--force", "--reason", "the test needs it"))[0] == 0
-    assert (await ask(client, "anybody", 4))["adapter"] == bad
+    assert (await ask(client, "anybody"))["adapter"] == bad
     assert (await command("rollback", "support", "--reason", "it was a test"))[0] == 0
-    assert (await ask(client, "anybody", 4))["adapter"] == good
+    assert (await ask(client, "anybody"))["adapter"] == good
     trial = ("promote", bad, "--alias", "canary", "--force", "--reason", "to see it found out")
     assert (await command(*trial))[0] == 0
     stop.set()
@@ -94,37 +104,43 @@ async def test_from_a_refused_promotion_to_an_automatic_roll_back(
     assert {good, bad} <= set(seen)
 
     users = [f"user-{number}" for number in range(60)]
-    arms = {user: (await ask(client, user, 1))["alias"] for user in users}
+    arms = {user: (await ask(client, user))["alias"] for user in users}
     assert set(arms.values()) == {"prod", "canary"}
     await kill_the_engine(stack)
     # Both versions are there again, and everyone is answered by the one that answered before.
-    again = {user: (await ask(client, user, 1))["alias"] for user in users[:20]}
+    again = {user: (await ask(client, user))["alias"] for user in users[:20]}
     assert again == {user: arms[user] for user in users[:20]}
 
-    # Four whole answers of prod for one of the canary, until its answers have been found to lack the form.
-    prod = [user for user in users if arms[user] == "prod"]
     canary = [user for user in users if arms[user] == "canary"]
-    for number in range(12):
-        turn = [canary[number % len(canary)], *(prod[(4 * number + each) % len(prod)] for each in range(4))]
-        await asyncio.gather(*(ask(client, user, 90) for user in turn))
-        if "canary" not in registry.aliases("support"):
-            break
-    assert "canary" not in registry.aliases("support")
-    assert {(await ask(client, user, 1))["adapter"] for user in canary} == {good}
+    await vote_it_out(stack, client, [user for user in users if arms[user] == "prod"], canary)
+    assert "canary test" in (await command("show", "support"))[1]
+    assert {(await ask(client, user))["adapter"] for user in canary} == {good}
     last = registry.log.decisions("support")[-1]
     assert (last["action"], last["who"]) == ("rollback", "canary test")
+    assert last["seen"]["source"] == "vote"
     assert last["seen"]["canary"]["mean"] < last["seen"]["prod"]["mean"]
     assert last["seen"]["e_value"] >= last["seen"]["threshold"]
-    assert "canary test" in (await command("show", "support"))[1]
     assert (await command("rm", bad))[0] == 0
     assert f"{bad}" not in (await command("list"))[1]
+
+
+async def vote_it_out(stack: Stack, client: openai.AsyncOpenAI, prod: list[str], canary: list[str]) -> None:
+    """Four answers of prod for one of the canary, until its answers have been found to lack the form."""
+    registry = Registry(HOME / "adapters")
+    async with aiohttp.ClientSession() as http:
+        for number in range(12):
+            turn = [canary[number % len(canary)], *(prod[(4 * number + each) % len(prod)] for each in range(4))]
+            await asyncio.gather(*(ask_and_vote(http, stack, client, user) for user in turn))
+            if "canary" not in registry.aliases("support"):
+                return
+    pytest.fail("the canary was not rolled back")
 
 
 async def kill_the_engine(stack: Stack) -> None:
     os.kill(stack.engine_core(), signal.SIGKILL)
     async with aiohttp.ClientSession() as http:
         for wanted in (503, 200):
-            deadline = time.monotonic() + 300
+            deadline = time.monotonic() + 600
             while True:
                 async with http.get(f"{stack.url}/readyz") as response:
                     if response.status == wanted:

@@ -10,6 +10,8 @@ import aiohttp
 import openai
 import pytest
 
+from adapters.registry import Registry
+from serving.rollout.desk import Desk
 from serving.rollout.feedback import FeedbackStore
 from serving.sections import Canary
 from tests.serving.adapter_folders import installed
@@ -114,22 +116,30 @@ async def test_a_canary_that_is_as_good_stays(tmp_path: Path) -> None:
         assert stack.gateway.quality.state() == []
 
 
-async def test_answers_are_checked_on_their_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_answers_are_checked_on_their_own(tmp_path: Path, stream: bool) -> None:
     (prod,) = installed(tmp_path, [1])
     models = {"tone": {"adapter": "tone", "canary": {"pattern": "one two three one two three"}}}
-    async with serving(tmp_path, models) as (stack, client):
-        await asked(client, max_tokens=6)  # the simulator repeats the question
-        await asked(client, max_tokens=5)
-        async for _ in await client.chat.completions.create(model="tone", messages=ASK, stream=True, max_tokens=6):
-            pass
-        form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
-        await asked(client, response_format=form)
-        await client.responses.create(model="tone", input="one two three", max_output_tokens=6)
-        await client.completions.create(model="tone", prompt="one two three", max_tokens=6)
+    # The simulator repeats the question.
+    async with serving(tmp_path, models, simulated_tokens=6) as (stack, client):
+
+        async def answer(**options: Any) -> None:
+            found: Any = await client.chat.completions.create(model="tone", messages=ASK, stream=stream, **options)
+            if stream:
+                async for _ in found:
+                    pass
+
+        await answer()
+        await answer(max_tokens=6)
+        await answer(max_tokens=5)  # cut off by the client, which says nothing about the version
+        await answer(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {}}})
+        if not stream:
+            await client.responses.create(model="tone", input="one two three")
+            await client.completions.create(model="tone", prompt="one two three")
         await stack.gateway.quality.checked()
         labels = {"model": "tone", "adapter": prod.engine_name, "source": "check"}
-        assert metric(stack, "breakeven_version_scored_total", **labels) == 6
-        assert metric(stack, "breakeven_version_score_total", **labels) == 4
+        assert metric(stack, "breakeven_version_scored_total", **labels) == (3 if stream else 5)
+        assert metric(stack, "breakeven_version_score_total", **labels) == (2 if stream else 4)
 
 
 async def test_a_vote_is_for_ones_own_tenant_and_counts_once(tmp_path: Path) -> None:
@@ -190,6 +200,9 @@ async def test_the_ledger_and_the_metrics_name_the_version(tmp_path: Path) -> No
             counted = metric(stack, "breakeven_version_requests_total", **labels, outcome="complete")
             assert counted == seen[version.engine_name]
             assert metric(stack, "breakeven_version_cost_usd_total", **labels, basis="allocation") is not None
+    shown = Desk(Registry(tmp_path / "adapters"), settings_for(tmp_path), None, None).show("tone")
+    assert {each["id"]: each["usage"]["requests"] for each in shown["versions"]} == seen
+    assert all(each["usage"]["mean_cost_usd"] > 0 < each["usage"]["mean_seconds"] for each in shown["versions"])
     with sqlite3.connect(tmp_path / "ledger.db") as database:
         rows = dict(database.execute("SELECT adapter, COUNT(*) FROM requests GROUP BY adapter").fetchall())
     assert rows == seen
