@@ -168,7 +168,8 @@ class SimulatedEngine:
         n = request.get("n") or 1
         said: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         chosen = choose(request) if request.get("logprobs") else None
-        ended = {"logprobs": None if chosen is None else logprobs(*chosen), "finish_reason": self._finish(tokens)}
+        likely = None if chosen is None else logprobs(*chosen)
+        ended = {"logprobs": likely, "finish_reason": self._finish(tokens)}
         choices = [{"index": index, **said, **ended} for index in range(n)]
         kind = "chat.completion" if chat else "text_completion"
         return {**self._head(request, kind), "choices": choices, "usage": _usage(len(words), len(tokens) * n)}
