@@ -11,6 +11,8 @@ router = APIRouter(prefix="/v1", tags=["Not offered"])
 _RESPONSE = "responses are not kept after they are answered"
 _COMPLETION = "completions are not kept after they are answered"
 _CONVERSATION = "conversations are not kept; send the earlier items in `input`"
+_PERMISSION = "checkpoints are there to go on from; a finished model is everybody's here"
+_GRADER = "there is no reinforcement fine-tuning; `breakeven eval adapter` measures a trained adapter"
 _UPLOAD = "files are uploaded in one piece: `client.files.create`"
 # (method, path, why not)
 _MISSING = (
@@ -37,6 +39,11 @@ _MISSING = (
     ("POST", "/conversations/{id}/items", _CONVERSATION),
     ("GET", "/conversations/{id}/items/{item}", _CONVERSATION),
     ("DELETE", "/conversations/{id}/items/{item}", _CONVERSATION),
+    ("GET", "/fine_tuning/checkpoints/{checkpoint}/permissions", _PERMISSION),
+    ("POST", "/fine_tuning/checkpoints/{checkpoint}/permissions", _PERMISSION),
+    ("DELETE", "/fine_tuning/checkpoints/{checkpoint}/permissions/{permission}", _PERMISSION),
+    ("POST", "/fine_tuning/alpha/graders/run", _GRADER),
+    ("POST", "/fine_tuning/alpha/graders/validate", _GRADER),
     ("POST", "/uploads", _UPLOAD),
     ("POST", "/uploads/{id}/parts", _UPLOAD),
     ("POST", "/uploads/{id}/complete", _UPLOAD),
