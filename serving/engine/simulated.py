@@ -156,8 +156,9 @@ class SimulatedEngine:
         source = words or ["nothing"]
         return [f"{source[index % len(source)]} " for index in range(self._tokens(request))]
 
-    def _finish(self, tokens: list[str]) -> str:
-        return "stop" if len(tokens) == self._settings.simulated_tokens else "length"
+    def _finish(self, request: Mapping[str, Any], tokens: list[str]) -> str:
+        whole = choose(request) is not None or len(tokens) == self._settings.simulated_tokens
+        return "stop" if whole else "length"
 
     def _head(self, request: Mapping[str, Any], kind: str) -> dict[str, Any]:
         return {"id": "chatcmpl-simulated", "object": kind, "created": int(time.time()), "model": request.get("model")}
@@ -169,7 +170,7 @@ class SimulatedEngine:
         said: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         chosen = choose(request) if request.get("logprobs") else None
         likely = None if chosen is None else logprobs(*chosen)
-        ended = {"logprobs": likely, "finish_reason": self._finish(tokens)}
+        ended = {"logprobs": likely, "finish_reason": self._finish(request, tokens)}
         choices = [{"index": index, **said, **ended} for index in range(n)]
         kind = "chat.completion" if chat else "text_completion"
         return {**self._head(request, kind), "choices": choices, "usage": _usage(len(words), len(tokens) * n)}
@@ -185,7 +186,7 @@ class SimulatedEngine:
         for position, token in enumerate(tokens):
             if position:
                 await asyncio.sleep(self._settings.simulated_itl_s)
-            finish = self._finish(tokens) if position == len(tokens) - 1 else None
+            finish = self._finish(request, tokens) if position == len(tokens) - 1 else None
             for index in range(n):
                 yield _event(head, [_choice(index, chat, token, finish=finish)])
         if (request.get("stream_options") or {}).get("include_usage"):
