@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adapters.aliases import PROD
-from adapters.errors import TrainingCancelled, TrainingPaused
+from adapters.errors import OutputBusy, TrainingCancelled, TrainingPaused
 from adapters.plan import make_plan
 from adapters.registry import Registry
 from adapters.runs import Schedule
@@ -24,7 +24,10 @@ from serving.sections import Settings
 from serving.settings import load_settings, share_cores
 from serving.versions import add
 
-PAUSED, CANCELLED = 75, 130  # EX_TEMPFAIL of sysexits.h: try again; and what a shell says of Ctrl-C
+PAUSED, CANCELLED = (
+    75,
+    130,
+)  # also if the device is busy; EX_TEMPFAIL of sysexits.h: try again; and what a shell says of Ctrl-C
 
 
 def train(
@@ -39,7 +42,7 @@ def train(
     """Train a LoRA adapter from a recipe and install it into the registry.
 
     Ctrl-C and SIGTERM pause: the same command goes on, also after a crash or kill -9. OUT.run/progress.jsonl tells
-    where it is. Exit status: 0 done, 75 paused, 130 cancelled, 1 anything else.
+    where it is. Exit status: 0 done, 75 paused or busy, 130 cancelled, 1 anything else.
     """
     share_cores()
     # Heavy: torch and trl are loaded for this command only.
@@ -56,9 +59,9 @@ def train(
         manifest = train_adapter(
             plan, folder, machine_of(settings), command=command, console=console, schedule=schedule
         )
-    except (TrainingPaused, TrainingCancelled) as stopped:
+    except (TrainingPaused, TrainingCancelled, OutputBusy) as stopped:
         console.print(str(stopped), markup=False)
-        raise typer.Exit(PAUSED if isinstance(stopped, TrainingPaused) else CANCELLED) from None
+        raise typer.Exit(CANCELLED if isinstance(stopped, TrainingCancelled) else PAUSED) from None
     for score in manifest.scores:
         output.print(f"{score.name}: {score.value:.2f} of {score.n} (95 %: {score.low:.2f} to {score.high:.2f})")
     name = f"{manifest.name}@{manifest.version}"

@@ -22,6 +22,8 @@ _LOOK_S = 0.5
 _ATTEMPTS = 3  # of a trainer that dies without a word: the machine may have been short of memory
 _LAST_LINES = 5
 _ADAPTER, _LOG = "adapter", "trainer.log"
+_REFUSED, _BUSY = 1, 75  # exit statuses of `breakeven train`: its line says why; somebody else trains on this device
+_BUSY_S = 15.0
 # Takes the recipe's folder and the adapter folder to create.
 Command = Callable[[Path, Path], Awaitable[Sequence[str]]]
 
@@ -35,6 +37,14 @@ class Trainer:
     environment: Mapping[str, str]
     publish: Callable[[Path], Awaitable[str]]
     recipe: Callable[[Job], dict[str, str | int | float]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How a trainer ended, and its last words."""
+
+    status: int
+    words: str
 
 
 class Runner:
@@ -78,17 +88,17 @@ class Runner:
     async def _run(self, job: Job) -> None:
         if not await self._jobs.move(job, "running", among=("queued", "running")):
             return
-        run, died = self.run_of(job), ""
+        run, ended = self.run_of(job), _Ended(0, "")
         if not run.running():
             try:
                 await asyncio.to_thread(self._prepare, job)
             except FileNotFoundError:
                 await self._jobs.end(job, "failed", self._clock(), error="its file was deleted; upload it again")
                 return
-            died = await self._train(job, run)
+            ended = await self._train(job, run)
         while run.running():  # noqa: ASYNC110  # an earlier gateway's: a process of which there is only the lock
             await asyncio.sleep(_LOOK_S)
-        await self._conclude(job, run, died)
+        await self._conclude(job, run, ended)
 
     def _prepare(self, job: Job) -> None:
         # Copies: a file may be deleted while its job waits or is paused.
@@ -101,11 +111,11 @@ class Runner:
                 unfinished.replace(folder / name)
         write_recipe(folder / "recipe.toml", self._trainer.recipe(job))
 
-    async def _train(self, job: Job, run: RunFolder) -> str:
-        """Until the trainer has ended. Returns its last words if it ended badly."""
+    async def _train(self, job: Job, run: RunFolder) -> "_Ended":
+        """Until the trainer has ended."""
         folder = self._folder / job.id
         command = await self._trainer.command(folder, run.out)
-        with (folder / _LOG).open("ab") as log:
+        with (folder / _LOG).open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=log, stderr=log, env=child_environment(self._trainer.environment)
             )
@@ -115,12 +125,10 @@ class Runner:
                 process.terminate()  # it writes a checkpoint first
                 await process.wait()
                 raise
-        if status == 0:
-            return ""
         lines = (folder / _LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"the trainer ended with status {status}: " + " ".join(lines[-_LAST_LINES:])
+        return _Ended(status, " ".join(lines[-_LAST_LINES:]).removeprefix("error: "))
 
-    async def _conclude(self, job: Job, run: RunFolder, died: str) -> None:
+    async def _conclude(self, job: Job, run: RunFolder, ended: "_Ended") -> None:
         last, now = run.journal.last(), self._clock()
         if run.out.is_dir():
             try:
@@ -134,7 +142,10 @@ class Runner:
             await self._jobs.end(job, "cancelled", now)
         elif last is not None and last.state == "paused":
             await self._jobs.move(job, "paused", among=("running",))
+        elif ended.status == _BUSY:
+            await asyncio.sleep(_BUSY_S)
         elif last is not None and last.state == "failed":
-            await self._jobs.end(job, "failed", now, error=last.error or died)
-        elif await self._jobs.died(job) >= _ATTEMPTS:
-            await self._jobs.end(job, "failed", now, error=died or "the trainer died")
+            await self._jobs.end(job, "failed", now, error=last.error or ended.words)
+        elif ended.status == _REFUSED or await self._jobs.died(job) >= _ATTEMPTS:
+            words = ended.words or f"the trainer died (status {ended.status})"
+            await self._jobs.end(job, "failed", now, error=words)

@@ -101,6 +101,17 @@ async def test_a_trainer_that_refuses_its_file_fails_the_job_in_its_words(tmp_pa
         assert at.published == []
 
 
+async def test_a_trainer_that_refuses_before_it_begins_is_not_asked_again(tmp_path: Path) -> None:
+    async with desk(tmp_path, "refuse") as at:
+        done = await at.until(await at.create(), "succeeded", "failed")
+        assert (done["status"], done["error"]["message"]) == ("failed", "recipe.toml: correct these keys")
+
+
+async def test_a_busy_device_is_waited_for(tmp_path: Path) -> None:
+    async with desk(tmp_path, "busy") as at:
+        assert (await at.until(await at.create(), "succeeded", "failed"))["status"] == "succeeded"
+
+
 async def test_a_trainer_that_dies_goes_on(tmp_path: Path) -> None:
     async with desk(tmp_path, "die") as at:
         assert (await at.until(await at.create(), "succeeded", "failed"))["status"] == "succeeded"

@@ -25,6 +25,13 @@ def main(recipe: Path, out: Path, script: str) -> int:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         run.journal.append(Event(**{"time": now, "tokens": 40, "steps": 4, **changes}))  # type: ignore[arg-type]  # fields of Event
 
+    if script == "refuse":
+        print("error: recipe.toml: correct these keys", file=sys.stderr)  # noqa: T201  # as the command line does
+        return 1
+    busy = out.with_name("was-busy")
+    if script == "busy" and not busy.exists():
+        busy.touch()
+        return 75
     with run.held():
         again = run.journal.last() is not None
         run.open(recipe.name)
