@@ -65,6 +65,7 @@ class Stopper:
             case "cancel":
                 raise TrainingCancelled("the training was cancelled; its checkpoints are removed")
             case "pause":
+                self._folder.forget_request()  # or the next run would pause, too
                 now = self._reporter.now
                 raise TrainingPaused(
                     f"paused at step {now.step} of {now.steps}: the same command goes on from its checkpoint; "

@@ -26,6 +26,12 @@ def load_base(plan: Plan) -> Any:
     return AutoModelForCausalLM.from_pretrained(plan.base_dir, dtype=dtype, local_files_only=True, **extra)
 
 
+def keep_within(share: float) -> None:
+    """Let this process take no more than a share of the GPU's memory, if there is one; 0 is no limit."""
+    if share and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(share)
+
+
 def device_id() -> str:
     """A name for the device that is the same in every process of this machine."""
     return f"cuda-{torch.cuda.get_device_properties(0).uuid}" if torch.cuda.is_available() else "cpu"

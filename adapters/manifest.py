@@ -170,4 +170,12 @@ def base_fingerprint(model_dir: Path) -> BaseModel:
     if not weights:
         raise MissingBase(f"{model_dir} holds no *.safetensors: give the folder of a base model checkpoint")
     digest = hashlib.sha256("".join(f"{path.name}:{sha256_of(path)}\n" for path in weights).encode())
-    return BaseModel(name=model_dir.resolve().name, sha256=digest.hexdigest())
+    return BaseModel(name=_name_of(model_dir.resolve()), sha256=digest.hexdigest())
+
+
+def _name_of(folder: Path) -> str:
+    """The folder's own, or the hub id of a folder in the hub's cache: models--ORG--NAME/snapshots/COMMIT."""
+    cached = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and cached.startswith("models--"):
+        return cached.removeprefix("models--").replace("--", "/", 1)
+    return folder.name

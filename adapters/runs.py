@@ -59,6 +59,10 @@ class RunFolder:
             return None
         return "cancel" if stated == "cancel" else "pause"
 
+    def forget_request(self) -> None:
+        """What was asked for is done, or is not wanted any more."""
+        self._stop.unlink(missing_ok=True)
+
     def running(self) -> bool:
         """Whether a process is at it now; a journal that ends in `training` without one was killed."""
         return _is_locked(self.path / "lock")
@@ -71,13 +75,11 @@ class RunFolder:
             yield
 
     def open(self, fingerprint: str) -> None:
-        """Go on with what is there if it is the same run, else start from nothing. A request to pause is over."""
+        """Go on with what is there if it is the same run, else start from nothing."""
         if not self._is_of(fingerprint):
             shutil.rmtree(self.checkpoints, ignore_errors=True)
             self.journal.path.unlink(missing_ok=True)
             self._fingerprint.write_text(fingerprint, encoding="utf-8")
-        if self.requested() == "pause":
-            self._stop.unlink()
         self.keep_only(self.checkpoint())
         shutil.rmtree(self.scratch, ignore_errors=True)
 

@@ -46,15 +46,17 @@ def train(
     """
     share_cores()
     # Heavy: torch and trl are loaded for this command only.
+    from adapters.loading import keep_within
     from adapters.training import train as train_adapter
 
     settings = load_settings(config)
+    keep_within(settings.tuning.gpu_memory_share)
     plan = make_plan(recipe, base_of(settings, base))
     # Named by what it is made from, so that the same command finds what it has begun.
     folder = out or settings.home / "trained" / f"{plan.recipe.name}-{plan.fingerprint}"
     schedule = Schedule(checkpoint_seconds, checkpoint_steps)
     # The command as anyone can repeat it: without this machine's paths.
-    command = f"breakeven train {recipe}"
+    command = f"breakeven train {recipe.name if recipe.is_absolute() else recipe}"
     try:
         manifest = train_adapter(
             plan, folder, machine_of(settings), command=command, console=console, schedule=schedule

@@ -123,6 +123,7 @@ class Catalogue:
     def remove(self, source: str) -> None:
         """A condemned document is gone from disk."""
         self._hide(self.entries.pop(source, None))
+        self._answers.clear()  # it may have gone without having been condemned here: by another gateway
 
     def refresh(self) -> int:
         """Which state this is now: queries that saw the same one before and after have seen that one alone."""

@@ -202,9 +202,7 @@ def _mapped_errors(server: str = "PostgreSQL") -> Iterator[None]:
         raise StoreUnreachable(server, _SETTING, _first_line(error)) from error
     except psycopg.Error as error:
         lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and error.sqlstate is None
-        if lost or (error.sqlstate or "").startswith(
-            ("08", "57P", "3D", "28")
-        ):  # the server ends; no such database; no
+        if lost or (error.sqlstate or "").startswith(_UNREACHABLE):
             raise StoreUnreachable(server, _SETTING, _first_line(error)) from error
         raise StoreFailed(f"PostgreSQL: {_first_line(error)}") from error
 

@@ -52,8 +52,11 @@ class Reranking:
 
     def used(self, tenant: str, knowledge: str) -> bool:
         """Whether searches of a knowledge base are reranked."""
-        verdict = self._kept.current(tenant, knowledge) if self._rerank else None
-        return verdict is not None and verdict.better and (self._kept.drift(tenant, knowledge) or 0.0) <= MAX_DRIFT
+        if self._rerank is None:
+            return False
+        drift = self._kept.drift(tenant, knowledge)  # first: this is where another gateway's verdict is noticed
+        verdict = self._kept.current(tenant, knowledge)
+        return verdict is not None and verdict.better and (drift or 0.0) <= MAX_DRIFT
 
     def verdict(self, tenant: str, knowledge: str) -> Verdict | None:
         """The one on the reranker that is configured."""

@@ -1,6 +1,7 @@
 """Assembles the gateway from its settings, and takes it apart again in order."""
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -38,6 +39,7 @@ from serving.sections import Settings
 from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
 
+logger = logging.getLogger("breakeven")
 LEDGER_TICK_S = 1.0
 PricesFor = Callable[[Device], Prices]
 
@@ -104,7 +106,7 @@ async def open_gateway(
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
         sinks = (metrics, ledger, LogSink(prices), recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
-        tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, progress))
+        tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, engine_started))
         runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
         completions = Completions(runtime)
         yield Gateway(
@@ -163,11 +165,12 @@ def chosen_base(settings: Settings, device: Device) -> str:
 
 
 def _tuning(
-    settings: Settings, device: Device, rollout: Rollout, stores: Stores, progress: Progress
+    settings: Settings, device: Device, rollout: Rollout, stores: Stores, engine_started: "asyncio.Task[None]"
 ) -> AbstractAsyncContextManager[Tuning]:
-    checkpoint = partial(find_checkpoint, chosen_base(settings, device), settings.home, progress)
+    checkpoint = partial(find_checkpoint, chosen_base(settings, device), settings.home, logger.info)
     host = Host(rollout.engine.base_model, device, train_command(checkpoint), rollout.install)
-    return open_tuning(stores.database, stores.uploads, settings, host, time.time)
+    # Not before the engine has taken its memory.
+    return open_tuning(stores.database, stores.uploads, settings, host, time.time, engine_started)
 
 
 def _limits(settings: Settings, *, scores_text: bool) -> Limits:

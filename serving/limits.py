@@ -57,7 +57,8 @@ def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
         _check_schema(fields, name, limits)
     if fields.get("tool_choice") not in (None, "auto", "none"):
         _check_schema(fields, "tools", limits)  # a forced tool is a grammar too
-    if fields.get("echo") and fields.get("logprobs"):
+    # Asking for no alternatives (0) still has the prompt scored.
+    if fields.get("echo") and (asked := fields.get("logprobs")) is not None and asked is not False:
         raise BadRequest("`echo` with `logprobs` is not accepted: " + _SCORING, param="echo")
     prompt = fields.get("prompt")
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) and len(prompt) > limits.max_n:

@@ -5,6 +5,7 @@ touched yet are there with zero for every served model, so that a rate over them
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -25,6 +26,7 @@ _TTFT_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10,
 _GAP_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1)
 _TOTAL_S = (0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300)
 _STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_BY_VERSION = "adapter version"
 _KINDS = ("prompt", "cached", "retrieved", "completion")
 
 
@@ -64,6 +66,7 @@ class MetricsSink:
     def __init__(self, prices: Prices, models: Sequence[str]) -> None:
         self.registry = CollectorRegistry()
         self._prices = prices
+        self._models = frozenset(models)
         new = self.registry
         self._requests = Counter(
             "breakeven_requests", "Requests by outcome", ["model", "endpoint", "outcome"], registry=new
@@ -116,7 +119,9 @@ class MetricsSink:
         return generate_latest(self.registry)
 
     def record(self, record: RequestRecord) -> None:
-        """See Sink."""
+        """See Sink. Adapter versions that operators ask for by name are one series: there is no end of them."""
+        if "@" in record.model and record.model not in self._models:
+            record = replace(record, model=_BY_VERSION)
         model, tokens, times = record.model, record.tokens, record.times
         self._requests.labels(model, record.endpoint, record.outcome).inc()
         for kind in _KINDS:

@@ -91,7 +91,10 @@ class VllmClient:
         self._base_model = self._base_model or listed[0]
         if self._base_model not in listed:
             raise EngineFailed(f"the engine at {self._url} serves {', '.join(listed)}, not {self._base_model}")
-        await self.restore()
+        try:
+            await self.restore()
+        except EngineUnavailable as error:
+            raise EngineFailed(f"the engine at {self._url} went away while it loaded adapters: {error}") from None
         self.ready = True
         self._watch = asyncio.create_task(self._watch_health())
 
@@ -232,8 +235,10 @@ class VllmClient:
             if well and not self.ready:
                 # It was away: if it was restarted, its adapters are gone.
                 self._loras.resident.clear()
-                with suppress(EngineUnavailable):
+                try:
                     await self.restore()
+                except EngineUnavailable:
+                    well = False
             self.ready = well
 
 

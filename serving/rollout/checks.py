@@ -62,13 +62,21 @@ def passes(check: Check, texts: Sequence[str]) -> bool | None:
         return True
     token = _left.set(_STEPS)
     try:
-        _Bounded.check_schema(check.schema)
-        validator = _Bounded(check.schema, registry=Registry())
+        schema = _of_one_dialect(check.schema)
+        _Bounded.check_schema(schema)
+        validator = _Bounded(schema, registry=Registry())
         return all(validator.is_valid(value) for value in values)
     except (_TooDear, RecursionError, SchemaError, Unresolvable):
         return None
     finally:
         _left.reset(token)
+
+
+def _of_one_dialect(schema: Any) -> Any:
+    """Without `$schema`, at which jsonschema would go on with that dialect's own validator, which has no bounds."""
+    if isinstance(schema, dict):
+        return {name: _of_one_dialect(value) for name, value in schema.items() if name != "$schema"}
+    return [_of_one_dialect(each) for each in schema] if isinstance(schema, list) else schema
 
 
 Keyword = Callable[..., Any]

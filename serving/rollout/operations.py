@@ -42,6 +42,7 @@ class Rollout:
         self._lock = asyncio.Lock()
         self._loaded: set[str] = {version.engine_name for version in catalogue.adapters}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._direct_known: dict[str, AdapterVersion] = {}
 
     async def watch(self, quality: Quality) -> None:
         """Have canaries tested from now on."""
@@ -66,17 +67,16 @@ class Rollout:
             return await self._rollback(name, alias, cause)
 
     async def install(self, folder: Path) -> str:
-        """Take a trained adapter into the registry and the engine. Returns its name as a model. Raises AdapterError.
+        """Take a trained adapter into the registry. Returns its name as a model, loaded when it is first asked for.
 
-        An engine that does not take it now says why when it is asked for it.
+        Raises AdapterError, also for one of another base model.
         """
         cause = Cause(who="fine-tuning", reason="the first version")
         async with self._lock:
             version = await asyncio.to_thread(
                 self.desk.registry.install, folder, self.desk.identity, self.desk.admits, cause
             )
-            with suppress(EngineUnavailable, AdapterUnavailable):
-                await self._load(version)
+            await asyncio.to_thread(self.desk.resolve, version.engine_name)
             await self._refresh()
         return version.engine_name
 
@@ -91,6 +91,7 @@ class Rollout:
                         raise VersionInUse(f"a served model is bound to {engine_name}: change breakeven.yaml first")
                     if self.traffic.running(engine_name):
                         raise VersionInUse(f"{engine_name} is answering requests right now: try again when it has")
+                    self._direct_known.pop(engine_name, None)
                     await self._unload(engine_name)
                 await asyncio.to_thread(self.desk.registry.remove, name, version, cause)
             except AdapterError as error:
@@ -177,14 +178,18 @@ class Rollout:
 
     async def _direct(self, reference: str) -> Served:
         """A version under its own name, for whoever evaluates it."""
-        async with self._lock:
-            try:
-                version = await asyncio.to_thread(self.desk.resolve, reference)
-            except AdapterError:
-                why = f"there is no adapter {reference[:100]!r} for this base model"
-                raise UnknownModel(why, param="model") from None
-            if self.engine.refusal(version.engine_name) is not None:
-                await self._load(version)
+        version = self._direct_known.get(reference)
+        if version is None or self.engine.refusal(version.engine_name) is not None:
+            async with self._lock:
+                try:
+                    version = await asyncio.to_thread(self.desk.resolve, reference)
+                except AdapterError:
+                    why = f"there is no adapter {reference[:100]!r} for this base model"
+                    raise UnknownModel(why, param="model") from None
+                if self.engine.refusal(version.engine_name) is not None:
+                    await self._load(version)
+            if version.engine_name == reference:  # no alias: it means the same for as long as it is there
+                self._direct_known[reference] = version
         return replace(
             self.catalogue.plain, name=version.engine_name, engine_model=version.engine_name, adapter=version
         )

@@ -1,7 +1,7 @@
 """A fine-tuning job: what was asked for, where it stands, and how OpenAI's API shows that."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -72,9 +72,9 @@ class Job:
     version: str | None
     error: str | None
 
-    def wire(self, last: Event | None) -> Wire:
-        """OpenAI's object; `last` is the last line of the run's journal."""
-        wanted, ended = self.wanted, self.state in ENDED
+    def wire(self, journal: Sequence[Event]) -> Wire:
+        """OpenAI's object; `journal` is that of its run."""
+        wanted, ended, last = self.wanted, self.state in ENDED, journal[-1] if journal else None
         left = last.eta_s if last is not None and self.state == "running" else None
         return {
             "id": self.id,
@@ -91,7 +91,7 @@ class Job:
             "validation_file": wanted.validation_file,
             "result_files": [],
             "seed": wanted.seed,
-            "trained_tokens": last.tokens if ended and last is not None else None,
+            "trained_tokens": _trained(journal) if ended and journal else None,
             "hyperparameters": wanted.hyperparameters.wire(),
             "method": {"type": "supervised", "supervised": {"hyperparameters": wanted.hyperparameters.wire()}},
             "metadata": dict(wanted.metadata),
@@ -187,6 +187,12 @@ def _hyperparameters(stated: Any) -> Hyperparameters:
         name = "hyperparameters.learning_rate_multiplier"
         raise BadRequest('`learning_rate_multiplier` must be "auto" or a number above 0, at most 100', param=name)
     return Hyperparameters(**values)
+
+
+def _trained(journal: Sequence[Event]) -> int:
+    """Of all attempts: each counts its own."""
+    tokens = [event.tokens for event in journal]
+    return sum(now for now, later in zip(tokens, [*tokens[1:], 0], strict=True) if later < now)
 
 
 def _error(message: str | None) -> Wire:

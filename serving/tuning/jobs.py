@@ -60,9 +60,19 @@ class Jobs:
 
     async def end(self, job: Job, state: State, now: float, *, version: str | None = None, error: str = "") -> None:
         """It has ended, well or not."""
-        assert state in ENDED  # noqa: S101  # of this package's own callers
         sql = "UPDATE tuning_jobs SET state = ?, finished_at = ?, version = ?, error = ? WHERE id = ?"
         await self._database.write((sql, (state, now, version, error or None, job.id)))
+
+    async def cancel_idle(self, job: Job, now: float) -> bool:
+        """Cancelled, if it is queued or paused and so has no trainer."""
+        sql = "UPDATE tuning_jobs SET state = ?, finished_at = ? WHERE id = ? AND state IN (?, ?)"
+        return bool(await self._database.write((sql, ("cancelled", now, job.id, "queued", "paused"))))
+
+    async def ended(self) -> set[str]:
+        """Ids of all that have ended, of all tenants."""
+        marks = ",".join("?" * len(ENDED))
+        sql = f"SELECT id FROM tuning_jobs WHERE state IN ({marks})"  # noqa: S608  # question marks
+        return {row["id"] for row in await self._database.rows(sql, *sorted(ENDED))}
 
 
 def _job(row: Row) -> Job:

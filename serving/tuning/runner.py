@@ -7,13 +7,14 @@ the next gateway follows it or, if it died too, lets it go on from its checkpoin
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.runs import RunFolder
 from serving.settings import child_environment
 from serving.stores.files import Files
-from serving.tuning.job import Job
+from serving.tuning.job import Job, State
 from serving.tuning.jobs import Jobs
 from serving.tuning.recipe import write_recipe
 
@@ -24,6 +25,9 @@ _LAST_LINES = 5
 _ADAPTER, _LOG = "adapter", "trainer.log"
 _REFUSED, _BUSY = 1, 75  # exit statuses of `breakeven train`: its line says why; somebody else trains on this device
 _BUSY_S = 15.0
+_PAUSE_S = 5.0  # after a fault of ours, so that it does not fill the log
+_LEAVE_S = 30.0  # a trainer that takes longer to stop is left to itself; the next gateway finds it
+_DATA = ("train.jsonl", "validation.jsonl")
 # Takes the recipe's folder and the adapter folder to create.
 Command = Callable[[Path, Path], Awaitable[Sequence[str]]]
 
@@ -41,10 +45,11 @@ class Trainer:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How a trainer ended, and its last words."""
+    """How a trainer ended, its last words, and how many lines the journal had before it began."""
 
     status: int
     words: str
+    before: int
 
 
 class Runner:
@@ -53,16 +58,32 @@ class Runner:
     def __init__(self, jobs: Jobs, files: Files, folder: Path, trainer: Trainer, clock: Callable[[], float]) -> None:
         self._jobs, self._files, self._folder, self._trainer = jobs, files, folder, trainer
         self._clock, self._waiting = clock, asyncio.Event()
+        self._pausing: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         """There may be something to do."""
         self._waiting.set()
 
-    def start(self) -> None:
-        """Goes on with what an earlier gateway left."""
+    def start(self, after: "asyncio.Future[None] | None" = None) -> None:
+        """Goes on with what an earlier gateway left, as soon as `after` is done."""
         self.wake()
-        self._task = asyncio.create_task(self._run_all())
+        self._task = asyncio.create_task(self._run_all(after))
+
+    async def pause(self, job: Job) -> None:
+        """Stop a running job at its next step."""
+        self._pausing.add(job.id)
+        await asyncio.to_thread(self.run_of(job).request, "pause")
+
+    async def cancel(self, job: Job) -> None:
+        """Give a running job up."""
+        await asyncio.to_thread(self.run_of(job).request, "cancel")
+
+    def tidy(self, id: str) -> None:
+        """Of a job that has ended only the journal and the log are kept, and the adapter if there is one."""
+        RunFolder(self._folder / id / _ADAPTER).clear()
+        for name in _DATA:
+            (self._folder / id / name).unlink(missing_ok=True)
 
     async def stop(self) -> None:
         """Pauses what runs, at its next step; the next gateway goes on with it."""
@@ -74,26 +95,43 @@ class Runner:
         """Where the job's journal is, and where it can be asked to pause or to cancel."""
         return RunFolder(self._folder / job.id / _ADAPTER)
 
-    async def _run_all(self) -> None:
+    async def _run_all(self, after: "asyncio.Future[None] | None") -> None:
+        if after is not None:
+            await asyncio.wait([after])
         while True:
             await self._waiting.wait()
             self._waiting.clear()
-            while (job := await self._jobs.next()) is not None:
-                try:
-                    await self._run(job)
-                except Exception as error:
-                    logger.exception("fine-tuning job %s failed", job.id)
-                    await self._jobs.end(job, "failed", self._clock(), error=f"it could not be run: {error}")
+            try:
+                for id in await self._jobs.ended():  # a gateway that was killed may not have come to it
+                    await asyncio.to_thread(self.tidy, id)
+                while (job := await self._jobs.next()) is not None:
+                    await self._run_or_fail(job)
+            except Exception:
+                logger.exception("the queue of fine-tuning jobs failed; trying again in %.0f s", _PAUSE_S)
+                await asyncio.sleep(_PAUSE_S)
+                self.wake()
+
+    async def _run_or_fail(self, job: Job) -> None:
+        try:
+            await self._run(job)
+        except Exception as error:
+            logger.exception("fine-tuning job %s failed", job.id)
+            await self._end(job, "failed", error=f"it could not be run: {error}")
+
+    async def _end(self, job: Job, state: State, *, version: str | None = None, error: str = "") -> None:
+        await self._jobs.end(job, state, self._clock(), version=version, error=error)
+        await asyncio.to_thread(self.tidy, job.id)
 
     async def _run(self, job: Job) -> None:
         if not await self._jobs.move(job, "running", among=("queued", "running")):
             return
-        run, ended = self.run_of(job), _Ended(0, "")
+        run = self.run_of(job)
+        ended = _Ended(0, "", len(run.journal.events()))
         if not run.running():
             try:
                 await asyncio.to_thread(self._prepare, job)
             except FileNotFoundError:
-                await self._jobs.end(job, "failed", self._clock(), error="its file was deleted; upload it again")
+                await self._end(job, "failed", error="its file was deleted; upload it again")
                 return
             ended = await self._train(job, run)
         while run.running():  # noqa: ASYNC110  # an earlier gateway's: a process of which there is only the lock
@@ -104,7 +142,7 @@ class Runner:
         # Copies: a file may be deleted while its job waits or is paused.
         folder = self._folder / job.id
         folder.mkdir(parents=True, exist_ok=True)
-        for name, id in (("train.jsonl", job.wanted.training_file), ("validation.jsonl", job.wanted.validation_file)):
+        for name, id in zip(_DATA, (job.wanted.training_file, job.wanted.validation_file), strict=True):
             if id is not None and not (folder / name).exists():
                 unfinished = folder / f"{name}.part"
                 unfinished.write_bytes(self._files.path(id).read_bytes())
@@ -115,37 +153,52 @@ class Runner:
         """Until the trainer has ended."""
         folder = self._folder / job.id
         command = await self._trainer.command(folder, run.out)
+        before = len(run.journal.events())
         with (folder / _LOG).open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                *command, stdout=log, stderr=log, env=child_environment(self._trainer.environment)
+                *command,
+                stdout=log,
+                stderr=log,
+                env=child_environment(self._trainer.environment),
+                start_new_session=True,  # Ctrl-C is for us: requests are answered to the end before it stops
             )
             try:
                 status = await process.wait()
             except asyncio.CancelledError:
-                process.terminate()  # it writes a checkpoint first
-                await process.wait()
+                with suppress(ProcessLookupError):
+                    process.terminate()  # it writes a checkpoint first
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), _LEAVE_S)
                 raise
         lines = (folder / _LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return _Ended(status, " ".join(lines[-_LAST_LINES:]).removeprefix("error: "))
+        return _Ended(status, " ".join(lines[-_LAST_LINES:]).removeprefix("error: "), before)
 
     async def _conclude(self, job: Job, run: RunFolder, ended: "_Ended") -> None:
-        last, now = run.journal.last(), self._clock()
+        news = run.journal.events()[ended.before :]
+        last = news[-1] if news else None
+        state = None if last is None else last.state
+        paused = job.id in self._pausing
+        self._pausing.discard(job.id)
         if run.out.is_dir():
-            try:
-                name = await self._trainer.publish(run.out)
-            except Exception as error:
-                logger.exception("the adapter of %s could not be installed", job.id)
-                await self._jobs.end(job, "failed", now, error=f"trained, but it could not be installed: {error}")
-            else:
-                await self._jobs.end(job, "succeeded", now, version=name)
-        elif run.requested() == "cancel" or (last is not None and last.state == "cancelled"):
-            await self._jobs.end(job, "cancelled", now)
-        elif last is not None and last.state == "paused":
-            await self._jobs.move(job, "paused", among=("running",))
+            await self._publish(job, run.out)
+        elif run.requested() == "cancel" or state == "cancelled":
+            await self._end(job, "cancelled")
+        elif state == "paused":
+            # Without our asking it was a signal of somebody's who is probably stopping us too: then it goes on.
+            if paused:
+                await self._jobs.move(job, "paused", among=("running",))
         elif ended.status == _BUSY:
             await asyncio.sleep(_BUSY_S)
-        elif last is not None and last.state == "failed":
-            await self._jobs.end(job, "failed", now, error=last.error or ended.words)
+        elif last is not None and state == "failed":
+            await self._end(job, "failed", error=last.error or ended.words)
         elif ended.status == _REFUSED or await self._jobs.died(job) >= _ATTEMPTS:
-            words = ended.words or f"the trainer died (status {ended.status})"
-            await self._jobs.end(job, "failed", now, error=words)
+            await self._end(job, "failed", error=ended.words or f"the trainer died (status {ended.status})")
+
+    async def _publish(self, job: Job, adapter: Path) -> None:
+        try:
+            name = await self._trainer.publish(adapter)
+        except Exception as error:
+            logger.exception("the adapter of %s could not be installed", job.id)
+            await self._end(job, "failed", error=f"trained, but it could not be installed: {error}")
+        else:
+            await self._end(job, "succeeded", version=name)

@@ -1,6 +1,7 @@
 """What the routes use of fine-tuning: OpenAI's calls on jobs, answered from the catalogue and the runs' journals."""
 
 import asyncio
+import os
 import re
 import secrets
 import sys
@@ -41,9 +42,9 @@ class Host:
 class Tuning:
     """Every call is an operator's and sees the jobs of the operator's tenant."""
 
-    def __init__(self, jobs: Jobs, files: Files, runner: Runner, settings: Settings, host: Host) -> None:
+    def __init__(self, jobs: Jobs, files: Files, runner: Runner, settings: Settings, host: Host, clock: Clock) -> None:
         self._jobs, self._files, self._runner = jobs, files, runner
-        self._settings, self._host = settings, host
+        self._settings, self._host, self._clock = settings, host, clock
 
     async def create(self, caller: Caller, fields: Mapping[str, Any], now: float) -> Wire:
         """Queue a job. Raises BadRequest, NotFound for a file, NotOffered, Conflict where nothing can be trained."""
@@ -58,7 +59,7 @@ class Tuning:
                 raise BadRequest(f"`{name}` must have been uploaded with purpose {TUNING_PURPOSE!r}", param=name)
         job = await self._jobs.create(caller.tenant, wanted, now)
         self._runner.wake()
-        return job.wire(None)
+        return job.wire(())
 
     async def page(self, caller: Caller, page: Page) -> Wire:
         """The tenant's jobs."""
@@ -71,24 +72,24 @@ class Tuning:
     async def cancel(self, caller: Caller, id: str) -> Wire:
         """Give it up: its checkpoints are removed. Raises NotFound, Conflict if it has ended."""
         job = await self._jobs.find(caller.tenant, id)
-        if not await self._jobs.move(job, "cancelled", among=("queued", "paused")):
-            self._expect(job, "cancel", "running")
-            await asyncio.to_thread(self._runner.run_of(job).request, "cancel")
+        if await self._jobs.cancel_idle(job, self._clock()):
+            await asyncio.to_thread(self._runner.tidy, job.id)
+        else:
+            await self._runner.cancel(await self._expect(caller, id, "cancel", "running"))
         return await self.retrieve(caller, id)
 
     async def pause(self, caller: Caller, id: str) -> Wire:
         """Stop it at its next step; `resume` goes on from there. Raises NotFound, Conflict."""
         job = await self._jobs.find(caller.tenant, id)
         if not await self._jobs.move(job, "paused", among=("queued",)):
-            self._expect(job, "pause", "running")
-            await asyncio.to_thread(self._runner.run_of(job).request, "pause")
+            await self._runner.pause(await self._expect(caller, id, "pause", "running"))
         return await self.retrieve(caller, id)
 
     async def resume(self, caller: Caller, id: str) -> Wire:
         """Queue a paused job again. Raises NotFound, Conflict."""
         job = await self._jobs.find(caller.tenant, id)
         if not await self._jobs.move(job, "queued", among=("paused",)):
-            self._expect(job, "resume", "paused")
+            await self._expect(caller, id, "resume", "paused")
         self._runner.wake()
         return await self.retrieve(caller, id)
 
@@ -105,16 +106,16 @@ class Tuning:
         return page.of(checkpoint_wire(job, event) for _, event in sorted(written.items()))
 
     async def _wire(self, job: Job) -> Wire:
-        journal = await self._journal(job)
-        return job.wire(journal[-1] if journal else None)
+        return job.wire(await self._journal(job))
 
     async def _journal(self, job: Job) -> tuple[Event, ...]:
         return await asyncio.to_thread(self._runner.run_of(job).journal.events)
 
-    @staticmethod
-    def _expect(job: Job, what: str, state: State) -> None:
+    async def _expect(self, caller: Caller, id: str, what: str, state: State) -> Job:
+        job = await self._jobs.find(caller.tenant, id)  # as it is now
         if job.state != state:
             raise Conflict(f"{job.id} is {job.state}; only a {state} job can {what}")
+        return job
 
 
 def refuse_crowded_gpu(settings: Settings, device: Device) -> None:
@@ -134,7 +135,8 @@ def train_command(checkpoint: Callable[[], Awaitable[Path]]) -> Command:
     """`breakeven train` on the base model whose folder `checkpoint` finds."""
 
     async def command(recipe: Path, out: Path) -> tuple[str, ...]:
-        where = ("--base", str(await checkpoint()), "--out", str(out), "--no-install")
+        # The gateway's own configuration, as far as a training is concerned, comes through the environment.
+        where = ("--base", str(await checkpoint()), "--out", str(out), "--no-install", "--config", os.devnull)
         return (sys.executable, "-m", "breakeven", "train", str(recipe), *where)
 
     return command
@@ -142,22 +144,38 @@ def train_command(checkpoint: Callable[[], Awaitable[Path]]) -> Command:
 
 @asynccontextmanager
 async def open_tuning(
-    database: Database, files: Files, settings: Settings, host: Host, clock: Clock
+    database: Database,
+    files: Files,
+    settings: Settings,
+    host: Host,
+    clock: Clock,
+    after: "asyncio.Future[None] | None" = None,
 ) -> AsyncIterator[Tuning]:
-    """Goes on with what an earlier gateway left, and works in the background until the end."""
+    """Goes on with what an earlier gateway left once `after` is done, and works in the background until the end."""
     jobs = Jobs(database)
     trainer = Trainer(
         command=host.command,
-        environment={"BREAKEVEN_HOME": str(settings.home.resolve())},
+        environment=_environment(settings),
         publish=host.publish,
         recipe=lambda job: recipe_of(_adapter_name(job), job.wanted, settings.tuning, gpu=host.device.kind == "gpu"),
     )
     runner = Runner(jobs, files, settings.home / "tuning", trainer, clock)
-    runner.start()
+    runner.start(after)
     try:
-        yield Tuning(jobs, files, runner, settings, host)
+        yield Tuning(jobs, files, runner, settings, host, clock)
     finally:
         await runner.stop()
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    stated = {"BREAKEVEN_HOME": str(settings.home.resolve())}
+    if settings.tuning.gpu_memory_share:
+        stated["BREAKEVEN_TUNING__GPU_MEMORY_SHARE"] = str(settings.tuning.gpu_memory_share)
+    if settings.cost.usd_per_hour is not None:
+        stated["BREAKEVEN_COST__USD_PER_HOUR"] = str(settings.cost.usd_per_hour)
+    if settings.cost.source is not None:
+        stated["BREAKEVEN_COST__SOURCE"] = settings.cost.source
+    return stated
 
 
 def _adapter_name(job: Job) -> str:

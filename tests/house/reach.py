@@ -7,7 +7,7 @@ from tests.house.sources import in_product
 
 # Seconds to import, or needed by one command only.
 HEAVY = (
-    *("torch", "vllm", "trl", "peft", "transformers", "sentence_transformers", "adapters.training"),
+    *("torch", "vllm", "trl", "peft", "transformers", "sentence_transformers", "adapters.training", "adapters.loading"),
     *("matplotlib", "benchmarks.economics.plot"),
 )
 _ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}

@@ -152,6 +152,7 @@ async def test_what_is_offered_works(shop: Shop) -> None:
             assert answer.deleted
 
 
+@pytest.mark.filterwarnings("ignore:Retrieve is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("who", ["ours", "nobody"])
 async def test_what_is_not_offered_says_why(shop: Shop, who: str) -> None:
     if who == "nobody":

@@ -99,6 +99,7 @@ def test_nobody_else_and_nothing_longer_is_scored(role: str, fields: dict[str, A
         ({"structured_outputs": []}, "structured_outputs"),
         ({"tools": [{"x": "y" * 300}], "tool_choice": "required"}, "tools"),
         ({"echo": True, "logprobs": 1}, "echo"),
+        ({"echo": True, "logprobs": 0}, "echo"),
         ({"breakeven": {"knowledge": "x" * 129}}, "breakeven.knowledge"),
         ({"breakeven": {"knowledge": "a\nb"}}, "breakeven.knowledge"),
         ({"messages": []}, "messages"),

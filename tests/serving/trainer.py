@@ -46,8 +46,10 @@ def main(recipe: Path, out: Path, script: str) -> int:
             while script == "wait" and not again and step == 2 and not stopped and run.requested() is None:
                 time.sleep(0.02)
             if stopped or run.requested() is not None:
-                tell(state="cancelled" if run.requested() == "cancel" else "paused", step=step)
-                return 3
+                cancelled = run.requested() == "cancel"
+                run.forget_request()
+                tell(state="cancelled" if cancelled else "paused", step=step)
+                return 130 if cancelled else 75
         write_adapter(out, seed=1)
         tell(state="succeeded", step=4)
     return 0
