@@ -13,7 +13,7 @@ Tell = Callable[[str], None]
 
 
 def ask_missing(given: Mapping[str, Any], ask: Ask, tell: Tell) -> dict[str, str]:
-    """Answers for the inputs that `given` lacks, those left at their default not among them. Mistakes are asked again."""
+    """Answers for the inputs that `given` lacks, but for those left at their default. Mistakes are asked again."""
     answers: dict[str, str] = {}
     for name, held in INPUTS.items():
         if name in given:

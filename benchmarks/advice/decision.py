@@ -90,7 +90,9 @@ def _why_retrieval(needs: Needs, option: Option) -> str:
     if not retrieves(option.design):
         if not needs.knowledge:
             return "nothing to retrieve: no knowledge, sources or scopes are asked for"
-        return "not needed: the facts are stable, unsourced and unscoped, and tuning them in is much cheaper, or alone fast enough"
+        return (
+            "left out: facts are stable, unsourced and unscoped; tuning them in is much cheaper, or alone fast enough"
+        )
     if needs.citations:
         return "answers must name sources, which only what was retrieved can"
     if needs.per_user:
@@ -127,7 +129,12 @@ def _warnings(terms: Terms, needs: Needs, option: Option, pair: Pair) -> tuple[s
     found = []
     if option.usd_per_month > needs.budget_usd_per_month:
         over = option.usd_per_month - needs.budget_usd_per_month
-        found.append(f"over budget by ${over:,.0f} a month: nothing that meets the needs costs less")
+        instead = (
+            "self-hosting would cost less, with people for it"
+            if pair.own_pays and not option.own
+            else ("nothing that meets the needs costs less")
+        )
+        found.append(f"over budget by ${over:,.0f} a month: {instead}")
     if option.people > needs.people:
         found.append(f"it needs {option.people:.2g} of a person and there is {plain(needs.people)}")
     if option.first_token_ms > needs.latency_ms:

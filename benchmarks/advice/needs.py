@@ -53,7 +53,7 @@ INPUTS: Mapping[str, Input] = {
     held.name: held
     for held in (
         Input("need", "What is missing: knowledge, behaviour or both?", "knowledge", "what most projects ask for"),
-        _input("updates_per_month", "How often does the knowledge change: daily, weekly, monthly, quarterly, never, or times a month?",
+        _input("updates_per_month", "How often does the knowledge change: weekly, monthly, never, or N a month?",
                "1", "the middle of the documents' thresholds", ("0", "1000", "0.05")),
         Input("citations", "Must answers name their sources?", False, "not asked for"),
         Input("per_user", "May different users see different documents?", False, "not asked for"),
@@ -117,7 +117,7 @@ class Needs:
 
 
 def read_needs(*sources: tuple[str, Mapping[str, Any]]) -> tuple[Needs, Mapping[str, Origin]]:
-    """The inputs from named sources, later ones over earlier ones, defaults for the rest. AdviceError names the input."""
+    """From named sources, later ones over earlier ones, defaults for the rest. AdviceError names the input."""
     values: dict[str, Value] = {name: held.default for name, held in INPUTS.items()}
     origins = {name: Origin("assumed", f"default: {held.why}", False) for name, held in INPUTS.items()}
     for source, given in sources:

@@ -131,7 +131,7 @@ def _priced(terms: Terms, design: Design, retrains: Decimal) -> tuple[Scenario, 
 
 
 def scenario_for(terms: Terms, design: Design, retrains: Decimal) -> Scenario:
-    """The scenario of a design: its prompt, the price of its tokens, what it pays a month, how often it is retrained."""
+    """The scenario of a design: its prompt, the price of its tokens, its monthly costs, how often it is retrained."""
     base, given = terms.scenario, terms.given
     hosted, upkeep = base.hosted, base.upkeep
     moved: dict[str, Figure] = {}
@@ -159,9 +159,10 @@ def _fixed(value: Decimal, kind: Literal["modelled"], source: str) -> Figure:
 
 
 def _scaled(price: Figure, multiple: Figure) -> Figure:
-    low, high = (end * multiple.value for end in price.bounds())
+    (low, high), (least, most) = price.bounds(), multiple.bounds()
+    ends = (low * least, high * most) if low * least < high * most else (None, None)
     source = f"{price.source}; times {multiple.value:f}, what tuned tokens cost ({multiple.kind})"
-    return Figure(price.value * multiple.value, "modelled", source, low, high, price.as_of)
+    return Figure(price.value * multiple.value, "modelled", source, *ends, price.as_of)
 
 
 def _with_figures(scenario: Scenario, moved: Mapping[str, Figure]) -> Scenario:

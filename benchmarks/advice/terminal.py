@@ -44,10 +44,9 @@ def headline(advice: Advice) -> str:
     sure, option = advice.certainty, advice.decision.option
     place = "self-hosting" if option.own else "the hosted model"
     near = f" The nearest change: {flip_text(advice.flips[0])}." if advice.flips else " No single input changes it."
-    return (
-        f"{key_text(advice.decision.key)} ({_hosted(advice)}), {sure.grade} confidence: {dollars(option.usd_per_month)} a "
-        f"month over {HORIZON_MONTHS} months (modelled), {place} cheaper in {sure.agreeing:.0%} of {sure.draws} draws.{near}"
-    )
+    answer = f"{key_text(advice.decision.key)} ({_hosted(advice)}), {sure.grade} confidence"
+    cost = f"{dollars(option.usd_per_month)} a month over {HORIZON_MONTHS} months (modelled)"
+    return f"{answer}: {cost}, {place} cheaper in {sure.agreeing:.0%} of {sure.draws} draws.{near}"
 
 
 def key_text(key: Key) -> str:

@@ -1,4 +1,4 @@
-"""What the adviser takes for granted besides the needs: prices, the economic model's inputs, and its own assumptions."""
+"""What the adviser takes for granted besides the needs: prices, the economic model's inputs, its own assumptions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ _DERIVED = {
 
 @dataclass(frozen=True)
 class Terms:
-    """`scenario` is that of retrieval; `given` the adviser's own assumptions by name; `notes` what is wrong with prices.
+    """`scenario` is that of retrieval; `given` our own assumptions by name; `notes` what is wrong with prices.
 
     Compared by identity: answers are cached by it.
     """
