@@ -45,7 +45,7 @@ def decide(terms: Terms, needs: Needs) -> Decision:
     option, pair = chosen[design], costs[design]
     passed = [(one, _lacking(chosen[one], needs)) for one in wanted[: wanted.index(design)]]
     why = Why(_why_retrieval(needs, option), _why_tuning(terms, needs, option, passed), _why_place(pair, option, needs))
-    return Decision(option, pair, why, _warnings(terms, needs, option, pair))
+    return Decision(option, pair, why, _warnings(needs, option, pair))
 
 
 def must_retrieve(needs: Needs) -> bool:
@@ -125,7 +125,7 @@ def _why_place(pair: Pair, option: Option, needs: Needs) -> str:
     return f"{never} costs ${apart:,.0f} more over {len(pair.volumes)} months"
 
 
-def _warnings(terms: Terms, needs: Needs, option: Option, pair: Pair) -> tuple[str, ...]:
+def _warnings(needs: Needs, option: Option, pair: Pair) -> tuple[str, ...]:
     found = []
     if option.usd_per_month > needs.budget_usd_per_month:
         over = option.usd_per_month - needs.budget_usd_per_month
@@ -141,8 +141,8 @@ def _warnings(terms: Terms, needs: Needs, option: Option, pair: Pair) -> tuple[s
         found.append(_late(option, pair, needs))
     if tunes(option.design) and not retrieves(option.design) and needs.knowledge:
         found.append("facts tuned in may be wrong with confidence, and nobody measured how often; evaluate first")
-    if needs.knowledge and needs.examples == 0 and not terms.scenario.workload.abstain_share.value:
-        found.append("without examples of questions nobody can tell how good retrieval is; write fifty first")
+    if retrieves(option.design) and needs.examples == 0:
+        found.append("without examples of questions nobody can tell how well retrieval answers; write some first")
     return tuple(found)
 
 

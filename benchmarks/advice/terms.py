@@ -1,14 +1,16 @@
 """What the adviser takes for granted besides the needs: prices, the economic model's inputs, its own assumptions."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from benchmarks.advice.needs import INPUTS
 from benchmarks.economics.defaults import chosen
 from benchmarks.economics.figures import KINDS, Figure, assumed
-from benchmarks.economics.question import ask
+from benchmarks.economics.question import FIGURES, OTHERS, ask
 from benchmarks.economics.scenario import Scenario
 from benchmarks.errors import AdviceError, PriceError
 from benchmarks.prices import PriceBook
@@ -54,8 +56,9 @@ def read_terms(book: PriceBook, today: date, *sources: tuple[str, Mapping[str, A
     """From named sources, later ones over earlier ones. ModelError or AdviceError names what is wrong."""
     given = dict(ASSUMED)
     rest: list[tuple[str, Mapping[str, Any]]] = [("default", {"hosted": [HOSTED]})]
-    said = set()
+    said: set[str] = set()
     for source, values in sources:
+        _refuse_unknown(source, values)
         if wrong := next((name for name in _DERIVED if name in values), None):
             raise AdviceError(f"{source}: {wrong} cannot be set here: {_DERIVED[wrong]}")
         said |= values.keys()
@@ -70,6 +73,14 @@ def read_terms(book: PriceBook, today: date, *sources: tuple[str, Mapping[str, A
     if given["context_tokens"].value > scenario.workload.prompt_tokens.value:
         raise AdviceError("context_tokens are a part of prompt_tokens and cannot be more")
     return Terms(scenario, given, question.notes)
+
+
+def _refuse_unknown(source: str, values: Mapping[str, Any]) -> None:
+    known = [*ASSUMED, *FIGURES, *OTHERS, *_DERIVED]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), [*INPUTS, *known], n=1, cutoff=0)[0]
+            raise AdviceError(f"{source}: {name!r} is no input; did you mean {near!r}?")
 
 
 def _multiple(book: PriceBook, scenario: Scenario) -> Figure:

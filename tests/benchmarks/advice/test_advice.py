@@ -116,7 +116,7 @@ def test_a_mistake_in_the_needs_is_one_line(values: dict[str, Any], message: str
         ({"context_tokens": 2000}, "a part of prompt_tokens"),
         ({"context_tokens": "lots"}, "context_tokens must be a number"),
         ({"enough_examples": -5}, "at least 0"),
-        ({"enuff_examples": 5}, "is no input of the model"),
+        ({"exampels": 5}, "did you mean 'examples'"),
     ],
 )
 def test_a_mistake_in_the_terms_is_one_line(values: dict[str, Any], message: str) -> None:
