@@ -1,6 +1,7 @@
 """`breakeven advise`: what to build, and where to run it."""
 
 import sys
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from benchmarks.advice.advice import Advice
 from benchmarks.advice.advice import advise as advice_for
 from benchmarks.advice.asking import ask_missing
 from benchmarks.advice.document import as_document
@@ -45,7 +47,7 @@ def advise(
     plot: Annotated[Path | None, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the advice as JSON.")] = False,
 ) -> None:
-    """Advise RAG, fine-tuning, both or a hosted API; say what it costs, how sure that is, and what would change it.
+    """Advise RAG, fine-tuning, both or a hosted API, and say what would change that.
 
     At a terminal, what is missing is asked for; elsewhere it is assumed, and the answer says so.
     """
@@ -64,18 +66,26 @@ def advise(
         "gpu": gpu,
         "queries_per_minute": queries_per_minute,
     }
-    flags = {name: value for name, value in flags.items() if value is not None} | _pairs(set_ or [])
-    sources = (
-        [("the command line", flags)] if file is None else [(str(file), read_file(file)), ("the command line", flags)]
-    )
-    parts = [(source, *split(given)) for source, given in sources]
+    given = {name: value for name, value in flags.items() if value is not None} | _pairs(set_ or [])
+    found = _advice(file, given, draws, seed, ask=sys.stdin.isatty() and not defaults)
+    _show(found, as_json=as_json, plot=plot)
+
+
+def _advice(file: Path | None, flags: Mapping[str, Any], draws: int, seed: int, *, ask: bool) -> Advice:
+    """From a file, flags over it, and answers to what both lack."""
+    sources = [(str(file), read_file(file))] if file else []
+    parts = [(source, *split(given)) for source, given in (*sources, ("the command line", flags))]
     terms = read_terms(load_prices(), date.today(), *((source, rest) for source, _, rest in parts))
     known = [(source, mine) for source, mine, _ in parts]
-    read_needs(*known)
-    if sys.stdin.isatty() and not defaults:
-        asked = ask_missing({name: value for _, mine in known for name, value in mine.items()}, _ask, _tell)
-        known.append(("an answer", asked))
-    found = advice_for(terms, *read_needs(*known), draws, seed)
+    # Before the first question, so that nobody answers ten of them for a mistake in a flag.
+    found = read_needs(*known)
+    if ask:
+        answers = ask_missing({name: value for _, mine in known for name, value in mine.items()}, _ask, _tell)
+        found = read_needs(*known, ("an answer", answers))
+    return advice_for(terms, *found, draws, seed)
+
+
+def _show(found: Advice, *, as_json: bool, plot: Path | None) -> None:
     if as_json:
         output.print(orjson.dumps(as_document(found), option=orjson.OPT_INDENT_2).decode(), markup=False)
     else:

@@ -160,9 +160,11 @@ def _fixed(value: Decimal, kind: Literal["modelled"], source: str) -> Figure:
 
 def _scaled(price: Figure, multiple: Figure) -> Figure:
     (low, high), (least, most) = price.bounds(), multiple.bounds()
-    ends = (low * least, high * most) if low * least < high * most else (None, None)
+    low, high = low * least, high * most
     source = f"{price.source}; times {multiple.value:f}, what tuned tokens cost ({multiple.kind})"
-    return Figure(price.value * multiple.value, "modelled", source, *ends, price.as_of)
+    if low == high:
+        return Figure(price.value * multiple.value, "modelled", source, as_of=price.as_of)
+    return Figure(price.value * multiple.value, "modelled", source, low, high, price.as_of)
 
 
 def _with_figures(scenario: Scenario, moved: Mapping[str, Figure]) -> Scenario:

@@ -128,5 +128,5 @@ def test_a_flip_changes_the_answer_and_nothing_nearer_does(where: Terms, values:
     for flip in found:
         assert decide(where, wanted.but(flip.name, flip.to)).key == flip.becomes != now
         if INPUTS[flip.name].number:
-            nearer = (float(flip.to) * 9 + float(flip.now)) / 10  # type: ignore[arg-type]  # numbers only
+            nearer = (float(flip.to) * 9 + float(flip.now)) / 10
             assert decide(where, needs(**{**values, flip.name: nearer})).key == now

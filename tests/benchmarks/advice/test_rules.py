@@ -2,6 +2,7 @@
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from benchmarks.errors import AdviceError
 from tests.benchmarks.advice.small_prices import CHEAP, DEAR, needs
 
 RULES, DISPUTES = read_rules()
-_GRID = {
+_GRID: dict[str, list[Any]] = {
     "need": ["knowledge", "behaviour", "both"],
     "updates_per_month": ["never", "monthly", "weekly"],
     "citations": [False, True],
