@@ -1,6 +1,7 @@
 """What a project needs, as its owner can say it: ten inputs, each given or assumed, and every one says which."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
@@ -21,6 +22,8 @@ _WORDS = {
 }
 _SAID = {"yes": True, "true": True, "no": False, "false": False}
 _SCALES = {"k": 1_000, "M": 1_000_000}
+# 300,000 as this tool prints it; 0,5 stays a mistake.
+_GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,8 @@ def parse(name: str, said: Any) -> Value:
         return _SAID[text.lower()]
     if name == "updates_per_month" and text.lower() in _WORDS:
         return _WORDS[text.lower()]
+    if _GROUPED.fullmatch(text):
+        text = text.replace(",", "")
     scale = _SCALES.get(text[-1:], 1)
     try:
         number = Decimal(text[:-1] if scale > 1 else text) * scale

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from benchmarks.advice.advice import Advice, advise
 from benchmarks.advice.asking import ask_missing
 from benchmarks.advice.document import as_document
-from benchmarks.advice.needs import INPUTS, read_needs
+from benchmarks.advice.needs import INPUTS, parse, read_needs
 from benchmarks.advice.plot import draw
 from benchmarks.advice.terminal import headline, print_advice
 from benchmarks.advice.terms import ASSUMED
@@ -97,6 +97,7 @@ def test_pictures_that_repeat(tmp_path: Path) -> None:
         ({"examples": -1}, "examples is -1; it lies between 0 and"),
         ({"volume": "many"}, "volume must be a number, not 'many'"),
         ({"volume": "nan"}, "it lies between"),
+        ({"people": "0,5"}, "must be a number"),
         ({"people": {"value": 1, "kind": "measured"}}, "its source must say"),
         ({"people": {"kind": "measured"}}, "takes a value"),
     ],
@@ -123,6 +124,14 @@ def test_a_mistake_in_the_terms_is_one_line(values: dict[str, Any], message: str
     with pytest.raises(BenchmarkError, match=message) as caught:
         terms(**values)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "value"),
+    [("volume", "300,000", 300_000), ("volume", "2.5M", 2_500_000), ("updates_per_month", "Quarterly", 1 / Decimal(3))],
+)
+def test_numbers_as_people_write_them(name: str, said: str, value: object) -> None:
+    assert parse(name, said) == value
 
 
 def test_only_what_is_missing_is_asked_and_a_mistake_is_asked_again() -> None:
