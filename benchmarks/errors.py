@@ -23,3 +23,7 @@ class ModelError(BenchmarkError):
 
 class ClaimError(BenchmarkError):
     """A claim, or what judges it, is not written as it must be, or there is none of that name."""
+
+
+class AdviceError(BenchmarkError):
+    """What is asked of the adviser, or one of its rules, is not written as it must be."""

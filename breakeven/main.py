@@ -29,6 +29,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "breakeven.economics:whatif",
             "Say whether self-hosting pays, at what volume, and how sure.",
         ),
+        "advise": (
+            "breakeven.advise:advise",
+            "Advise RAG, fine-tuning, both or a hosted API, and say what would change that.",
+        ),
         "claims": (
             "breakeven.claims:claims",
             "Judge what five documents claim about the cost of answers.",
