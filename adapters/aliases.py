@@ -89,9 +89,14 @@ class Aliases:
             yield
 
     def _changes(self, name: str, alias: str) -> Iterator[dict[str, Any]]:
-        for each in self.log.decisions(name):
-            if each.get("alias") == alias and each.get("action") in ("install", "promote", "rollback"):
-                yield each
+        """Those that came true: one that was logged before a crash is contradicted by what came after it."""
+        logged = [
+            each
+            for each in self.log.decisions(name)
+            if each.get("alias") == alias and each.get("action") in ("install", "promote", "rollback")
+        ]
+        then = [*(each.get("from") for each in logged[1:]), self.of(name).get(alias)]
+        yield from (each for each, became in zip(logged, then, strict=True) if each.get("to") == became)
 
 
 def sync_folder(folder: Path) -> None:

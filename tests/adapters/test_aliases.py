@@ -98,6 +98,19 @@ def test_a_line_torn_by_a_power_cut_costs_that_line_only(registry: Registry, thr
     assert registry.previous("demo", PROD) == three[0]
 
 
+def test_a_promotion_that_a_crash_cut_off_after_its_record_never_was(registry: Registry, three: list[str]) -> None:
+    registry.promote("demo", three[1], PROD, ME)
+    before = registry.aliases("demo")
+    registry.promote("demo", three[2], PROD, ME)
+    (registry.root / "demo" / "aliases.json").write_text(json.dumps(before))  # as if it had not come to be written
+    assert prod(registry) == three[1]
+    registry.rollback("demo", PROD, ME)
+    assert prod(registry) == three[0]
+    registry.promote("demo", three[2], PROD, ME)
+    registry.rollback("demo", PROD, ME)
+    assert prod(registry) == three[0]
+
+
 def _promote_often(root: Path, alias: str, versions: list[str]) -> None:
     registry = Registry(root)
     for number in range(40):
