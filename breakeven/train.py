@@ -8,10 +8,8 @@ from typing import Annotated
 
 import typer
 
-from adapters.aliases import PROD
 from adapters.errors import OutputBusy, TrainingCancelled, TrainingPaused
 from adapters.plan import make_plan
-from adapters.registry import Registry
 from adapters.runs import Schedule
 from adapters.speed import Machine, Price
 from benchmarks.errors import PriceError
@@ -22,7 +20,7 @@ from serving.engine.checkpoint import prepare_weights
 from serving.engine.device import detect
 from serving.sections import Settings
 from serving.settings import load_settings, share_cores
-from serving.versions import add
+from serving.versions import add, next_step
 
 PAUSED, CANCELLED = (
     75,
@@ -71,8 +69,8 @@ def train(
     if install:
         # It may have been trained for another base model than is served at the moment.
         version = add(settings, folder, any_base=True)
-        if Registry(settings.home / "adapters").aliases(version.name).get(PROD) != version.version:
-            output.print(f"To have it answer: breakeven adapters promote {name}", markup=False)
+        if (step := next_step(settings, version)) is not None:
+            output.print(step, markup=False)
 
 
 def base_of(settings: Settings, stated: Path | None) -> Path:

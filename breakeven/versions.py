@@ -54,7 +54,11 @@ def add(
     config: Config = None,
 ) -> None:
     """Verify an adapter folder and install it; the first version of a name becomes prod."""
-    output.print(f"{versions.add(load_settings(config), folder).engine_name} is installed", markup=False)
+    settings = load_settings(config)
+    added = versions.add(settings, folder)
+    output.print(f"{added.engine_name} is installed", markup=False)
+    if (step := versions.next_step(settings, added)) is not None:
+        output.print(step, markup=False)
 
 
 @app.command()

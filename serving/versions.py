@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from adapters.aliases import PROD
 from adapters.audit import Cause
-from adapters.registry import AdapterVersion
+from adapters.registry import AdapterVersion, Registry
 from retrieval.lock import OwnerLock
 from serving.engine.device import detect
 from serving.gateway import chosen_base
@@ -42,9 +43,8 @@ class Versions(Protocol):
 
 def open_versions(settings: Settings) -> Versions:
     """Through the running gateway, if there is one."""
-    owner = OwnerLock(settings.home / "store.lock").owner()
-    if owner is not None and owner.url.startswith("http"):
-        return _Remote(RemoteGateway(owner.url, client_api_key()))
+    if url := _owner_url(settings):
+        return _Remote(RemoteGateway(url, client_api_key()))
     return _Local(_desk(settings))
 
 
@@ -55,6 +55,19 @@ def add(settings: Settings, folder: Path, *, any_base: bool = False) -> AdapterV
     """
     desk = open_desk(settings, None) if any_base else _desk(settings)
     return desk.registry.install(folder, desk.identity, desk.admits, Cause(who=_user(), reason="the first version"))
+
+
+def next_step(settings: Settings, version: AdapterVersion) -> str | None:
+    """What is left to do until an installed version answers; None: it does, or will at the next start."""
+    prod = Registry(settings.home / "adapters").aliases(version.name).get(PROD)
+    if prod == version.version and not _owner_url(settings):
+        return None
+    return f"To have it answer: breakeven adapters promote {version.engine_name}"
+
+
+def _owner_url(settings: Settings) -> str:
+    owner = OwnerLock(settings.home / "store.lock").owner()
+    return owner.url if owner is not None and owner.url.startswith("http") else ""
 
 
 def _desk(settings: Settings) -> Desk:

@@ -29,10 +29,15 @@ async def test_an_operators_walk(tmp_path: Path) -> None:
         (bad,) = installed(home, [3], scores=[("accuracy", 0.5)])
         settings = settings_for(home, models=GATED)
 
-        def work(settings: Settings = settings, names: Any = (first, second, bad)) -> None:
+        def work(
+            settings: Settings = settings, names: Any = (first, second, bad), through: bool = through_gateway
+        ) -> None:
             one, two, three = (each.version for each in names)
             shelf = versions.open_versions(settings)
             assert len(shelf.listing()) == 3
+            # A gateway that runs has not seen what a command installed.
+            step = versions.next_step(settings, names[0])
+            assert (step is not None) == through and versions.next_step(settings, names[1]) is not None
             assert shelf.promote(Wish("tone", two, "prod", ""))["aliases"] == {"prod": two}
             with pytest.raises((AdapterError, RemoteError), match=r"at least 0\.85"):
                 shelf.promote(Wish("tone", three, "prod", ""))
