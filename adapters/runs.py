@@ -20,6 +20,9 @@ from adapters.progress import Journal
 
 StopRequest = Literal["pause", "cancel"]
 COMPLETE = "complete"
+# Exit statuses of a training's process, besides 0 and 1. EX_TEMPFAIL of sysexits.h, try again: paused, or the device is
+# busy; and what a shell says of Ctrl-C.
+EXIT_PAUSED, EXIT_CANCELLED = 75, 130
 _TRIES = 4
 
 

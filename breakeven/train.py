@@ -10,7 +10,7 @@ import typer
 
 from adapters.errors import OutputBusy, TrainingCancelled, TrainingPaused
 from adapters.plan import make_plan
-from adapters.runs import Schedule
+from adapters.runs import EXIT_CANCELLED, EXIT_PAUSED, Schedule
 from adapters.speed import Machine, Price
 from benchmarks.errors import PriceError
 from benchmarks.prices import load_prices
@@ -21,11 +21,6 @@ from serving.engine.device import detect
 from serving.sections import Settings
 from serving.settings import load_settings, share_cores
 from serving.versions import add, next_step
-
-PAUSED, CANCELLED = (
-    75,
-    130,
-)  # also if the device is busy; EX_TEMPFAIL of sysexits.h: try again; and what a shell says of Ctrl-C
 
 
 def train(
@@ -61,7 +56,7 @@ def train(
         )
     except (TrainingPaused, TrainingCancelled, OutputBusy) as stopped:
         console.print(str(stopped), markup=False)
-        raise typer.Exit(CANCELLED if isinstance(stopped, TrainingCancelled) else PAUSED) from None
+        raise typer.Exit(EXIT_CANCELLED if isinstance(stopped, TrainingCancelled) else EXIT_PAUSED) from None
     for score in manifest.scores:
         output.print(f"{score.name}: {score.value:.2f} of {score.n} (95 %: {score.low:.2f} to {score.high:.2f})")
     name = f"{manifest.name}@{manifest.version}"

@@ -105,7 +105,7 @@ class MetricsSink:
         gpu = prices.gpu
         info.labels(gpu.id, gpu.source, gpu.as_of, gpu.basis).set(float(gpu.usd_per_hour))
         self._refusal = RefusalMetrics(new, prices.gpu, models)
-        self.versions = VersionMetrics(new, prices.gpu)
+        self.versions = VersionMetrics(new)
         self._routing = RoutingMetrics(new, prices.gpu)
         for model in models:
             self._prepare(model)
@@ -133,7 +133,7 @@ class MetricsSink:
         for price in self._prices.hosted if record.endpoint != "embeddings" else ():
             self._hosted.labels(model, price.id).inc(float(hosted_usd(tokens, price)))
         self._refusal.record(record)
-        self.versions.record(record)
+        self.versions.record(record, cost)
         self._routing.record(record)
         self._total.labels(model).observe(times.ended - times.received)
         if times.first_token is not None:

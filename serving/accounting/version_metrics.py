@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from serving.accounting.cost import GpuPrice, request_cost
+from serving.accounting.cost import RequestCost
 from serving.accounting.record import RequestRecord
 
 _MOST = 50
@@ -13,8 +13,7 @@ class VersionMetrics:
     """Registers its counters in `registry`. The first versions seen get series of their own, all later ones share one:
     a restart starts anew."""
 
-    def __init__(self, registry: CollectorRegistry, price: GpuPrice) -> None:
-        self._price = price
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._known: set[str] = set()
         self._requests = Counter(
             "breakeven_version_requests",
@@ -53,13 +52,12 @@ class VersionMetrics:
             registry=registry,
         )
 
-    def record(self, record: RequestRecord) -> None:
-        """See Sink."""
+    def record(self, record: RequestRecord, cost: RequestCost) -> None:
+        """See Sink; `cost` is the request's."""
         if record.adapter is None:
             return
         adapter = self._label(record.adapter)
         self._requests.labels(record.model, adapter, record.outcome).inc()
-        cost = request_cost(record.share, self._price)
         self._cost.labels(record.model, adapter, "allocation").inc(float(cost.allocation_usd))
         self._cost.labels(record.model, adapter, "usage").inc(float(cost.usage_usd))
         if record.outcome == "complete":

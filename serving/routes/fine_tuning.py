@@ -1,7 +1,6 @@
 """OpenAI's fine-tuning jobs, for operators: a trained adapter is a model that everybody here may use."""
 
 from collections.abc import Awaitable, Callable
-from time import time
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -21,7 +20,7 @@ async def create_fine_tuning_job(request: Request) -> Response:
     """Queue the training of a LoRA adapter on an uploaded file of chat examples."""
     gateway, caller = gateway_of(request), operator_of(request)
     fields = parse_json(await read_body(request, gateway.settings.server.max_body_bytes))
-    return json_response(await gateway.tuning.create(caller, fields, time()))
+    return json_response(await gateway.tuning.create(caller, fields))
 
 
 @router.get("")

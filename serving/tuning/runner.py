@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.runs import RunFolder
+from adapters.progress import Event
+from adapters.runs import EXIT_PAUSED, RunFolder
 from serving.settings import child_environment
 from serving.stores.files import Files
 from serving.tuning.job import Job, State
@@ -23,7 +24,7 @@ _LOOK_S = 0.5
 _ATTEMPTS = 3  # of a trainer that dies without a word: the machine may have been short of memory
 _LAST_LINES = 5
 _ADAPTER, _LOG = "adapter", "trainer.log"
-_REFUSED, _BUSY = 1, 75  # exit statuses of `breakeven train`: its line says why; somebody else trains on this device
+_REFUSED = 1  # exit status of `breakeven train`: its line says why
 _BUSY_S = 15.0
 _PAUSE_S = 5.0  # after a fault of ours, so that it does not fill the log
 _LEAVE_S = 30.0  # a trainer that takes longer to stop is left to itself; the next gateway finds it
@@ -45,11 +46,10 @@ class Trainer:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How a trainer ended, its last words, and how many lines the journal had before it began."""
+    """How a trainer ended, and its last words."""
 
     status: int
     words: str
-    before: int
 
 
 class Runner:
@@ -98,18 +98,25 @@ class Runner:
     async def _run_all(self, after: "asyncio.Future[None] | None") -> None:
         if after is not None:
             await asyncio.wait([after])
+        swept = False
         while True:
             await self._waiting.wait()
             self._waiting.clear()
             try:
-                for id in await self._jobs.ended():  # a gateway that was killed may not have come to it
-                    await asyncio.to_thread(self.tidy, id)
+                if not swept:
+                    await self._sweep()
+                    swept = True
                 while (job := await self._jobs.next()) is not None:
                     await self._run_or_fail(job)
             except Exception:
                 logger.exception("the queue of fine-tuning jobs failed; trying again in %.0f s", _PAUSE_S)
                 await asyncio.sleep(_PAUSE_S)
                 self.wake()
+
+    async def _sweep(self) -> None:
+        """A gateway that was killed may not have come to tidying."""
+        for id in await self._jobs.ended():
+            await asyncio.to_thread(self.tidy, id)
 
     async def _run_or_fail(self, job: Job) -> None:
         try:
@@ -126,7 +133,7 @@ class Runner:
         if not await self._jobs.move(job, "running", among=("queued", "running")):
             return
         run = self.run_of(job)
-        ended = _Ended(0, "", len(run.journal.events()))
+        before, ended = len(run.journal.events()), _Ended(0, "")
         if not run.running():
             try:
                 await asyncio.to_thread(self._prepare, job)
@@ -136,7 +143,7 @@ class Runner:
             ended = await self._train(job, run)
         while run.running():  # noqa: ASYNC110  # an earlier gateway's: a process of which there is only the lock
             await asyncio.sleep(_LOOK_S)
-        await self._conclude(job, run, ended)
+        await self._conclude(job, run, run.journal.events()[before:], ended)
 
     def _prepare(self, job: Job) -> None:
         # Copies: a file may be deleted while its job waits or is paused.
@@ -149,11 +156,10 @@ class Runner:
                 unfinished.replace(folder / name)
         write_recipe(folder / "recipe.toml", self._trainer.recipe(job))
 
-    async def _train(self, job: Job, run: RunFolder) -> "_Ended":
+    async def _train(self, job: Job, run: RunFolder) -> _Ended:
         """Until the trainer has ended."""
         folder = self._folder / job.id
         command = await self._trainer.command(folder, run.out)
-        before = len(run.journal.events())
         with (folder / _LOG).open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -171,10 +177,9 @@ class Runner:
                     await asyncio.wait_for(process.wait(), _LEAVE_S)
                 raise
         lines = (folder / _LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return _Ended(status, " ".join(lines[-_LAST_LINES:]).removeprefix("error: "), before)
+        return _Ended(status, " ".join(lines[-_LAST_LINES:]).removeprefix("error: "))
 
-    async def _conclude(self, job: Job, run: RunFolder, ended: "_Ended") -> None:
-        news = run.journal.events()[ended.before :]
+    async def _conclude(self, job: Job, run: RunFolder, news: Sequence[Event], ended: _Ended) -> None:
         last = news[-1] if news else None
         state = None if last is None else last.state
         paused = job.id in self._pausing
@@ -187,7 +192,7 @@ class Runner:
             # Without our asking it was a signal of somebody's who is probably stopping us too: then it goes on.
             if paused:
                 await self._jobs.move(job, "paused", among=("running",))
-        elif ended.status == _BUSY:
+        elif ended.status == EXIT_PAUSED:  # without having begun: somebody else trains on this device
             await asyncio.sleep(_BUSY_S)
         elif last is not None and state == "failed":
             await self._end(job, "failed", error=last.error or ended.words)

@@ -46,9 +46,9 @@ class Tuning:
         self._jobs, self._files, self._runner = jobs, files, runner
         self._settings, self._host, self._clock = settings, host, clock
 
-    async def create(self, caller: Caller, fields: Mapping[str, Any], now: float) -> Wire:
+    async def create(self, caller: Caller, fields: Mapping[str, Any]) -> Wire:
         """Queue a job. Raises BadRequest, NotFound for a file, NotOffered, Conflict where nothing can be trained."""
-        wanted = parse(fields, secrets.randbelow(2**31))
+        now, wanted = self._clock(), parse(fields, secrets.randbelow(2**31))
         if wanted.model != self._host.base:
             base = self._host.base
             raise BadRequest(f"`model` must be {base!r}: adapters are trained on the base model here", param="model")

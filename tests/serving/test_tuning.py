@@ -40,7 +40,7 @@ class Desk:
 
     async def create(self, **fields: Any) -> str:
         body = {"model": "base", "training_file": fields.pop("training_file", None) or await self.upload(), **fields}
-        return str((await self.tuning.create(LOCAL_OPERATOR, body, time.time()))["id"])
+        return str((await self.tuning.create(LOCAL_OPERATOR, body))["id"])
 
     async def job(self, id: str) -> dict[str, Any]:
         return await self.tuning.retrieve(LOCAL_OPERATOR, id)
@@ -188,7 +188,7 @@ async def test_other_tenants_see_nothing(tmp_path: Path) -> None:
         assert (await tuning.page(STRANGER, Page()))["data"] == []
         with pytest.raises(NotFound):
             body = {"model": "base", "training_file": (await at.job(id))["training_file"]}
-            await tuning.create(STRANGER, body, time.time())
+            await tuning.create(STRANGER, body)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ async def test_what_cannot_be_is_refused(
     async with desk(tmp_path) as at:
         body = {"model": "base", "training_file": await at.upload(), **fields}
         with pytest.raises(error, match=says):
-            await at.tuning.create(LOCAL_OPERATOR, body, time.time())
+            await at.tuning.create(LOCAL_OPERATOR, body)
 
 
 async def test_a_file_of_another_purpose_is_refused(tmp_path: Path) -> None:
