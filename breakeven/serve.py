@@ -7,6 +7,7 @@ from datetime import date
 from typing import Annotated
 
 import typer
+import uvloop
 
 from benchmarks.prices import load_prices
 from benchmarks.prices.validity import current, notes
@@ -32,7 +33,8 @@ def serve(
     settings = load_settings(config, overrides={"server.host": host, "server.port": port})
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("breakeven").setLevel(logging.INFO)
-    asyncio.run(_serve(settings))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:

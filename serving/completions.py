@@ -26,7 +26,7 @@ from serving.knowledge import Knowledge
 from serving.limits import Limits
 from serving.models import Served
 from serving.openai import CompletionRequest, Endpoint
-from serving.outcome import follow, read, read_answer, recorded
+from serving.outcome import follow, read_answer, recorded
 from serving.relay import Relay, tokens_of
 from serving.reply import Reply
 from serving.rollout.quality import Quality
@@ -137,7 +137,7 @@ class Completions:
         trace.enter_engine()
         async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], openai.encode(fields)) as response:
             if response.status != 200:
-                raise from_engine(response.status, await read(response))
+                raise from_engine(response.status, await response.read())
             if request.stream:
                 return await self._stream(trace, request, response, retrieval, reply)
             return await self._whole(trace, response, retrieval, reply)

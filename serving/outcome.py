@@ -85,14 +85,9 @@ async def follow(trace: Trace, response: EngineResponse, relay: StreamRelay, rep
     return True
 
 
-async def read(response: EngineResponse) -> bytes:
-    """The whole body."""
-    return b"".join([piece async for piece in response.chunks()])
-
-
 async def read_answer(trace: Trace, response: EngineResponse) -> dict[str, Any]:
     """The whole JSON answer. Raises UpstreamFailed if it is not whole."""
-    body = await read(response)
+    body = await response.read()
     trace.saw_bytes()
     try:
         answer: dict[str, Any] = orjson.loads(body)

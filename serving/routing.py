@@ -19,7 +19,6 @@ from serving.accounting.record import Routed, RouteReason, Tokens
 from serving.engine.protocol import Engine
 from serving.errors import BadRequest, GatewayError, UpstreamFailed, from_engine
 from serving.models import Served
-from serving.outcome import read
 from serving.relay import tokens_of
 from serving.rollout.traffic import Traffic
 from serving.sections import Router
@@ -77,7 +76,7 @@ class Routing:
         trace.enter_engine()
         try:
             async with self._engine.post(path, body) as response:
-                said = await read(response)
+                said = await response.read()
             if response.status != 200:
                 raise from_engine(response.status, said)
             label, confidence, tokens = _read(said)
