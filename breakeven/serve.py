@@ -13,7 +13,7 @@ from benchmarks.prices import load_prices
 from benchmarks.prices.validity import current, notes
 from breakeven.console import Config, console, output
 from serving.accounting.cost import GpuPrice, Prices
-from serving.app import bind, check_bind, create_app, run
+from serving.app import bind, check_bind, create_app, run, settle
 from serving.auth import KeyStore
 from serving.engine.device import Device
 from serving.gateway import PricesFor, open_gateway
@@ -60,6 +60,7 @@ async def _serve(settings: Settings) -> None:
                     if line:
                         console.print(f"note: {line}", markup=False)
                 simulated, keyed = gateway.engine.simulated, gateway.keys.any()
+                settle()
                 output.print(welcome(url, gateway.catalogue.names, simulated=simulated, keyed=keyed), markup=False)
 
             # Probes are answered from the first second, everything else when it is there.

@@ -116,13 +116,14 @@ class Connection(asyncio.Protocol):
         self._answer: Answer | None = None  # None between exchanges
         self._limits = Limits(0, 0)
         self._began = self._heard = 0.0
-        self._used = self._paused = self._framed = self._extra = False
+        self._used = self._paused = self._framed = self._extra = self._keep = False
         self._barren = 0
 
     def send(self, request: bytes, limits: Limits) -> Answer:
         """Begin an exchange."""
         assert self._transport is not None
-        self._limits, self._framed, self._extra, self._barren = limits, False, False, 0
+        self._limits, self._barren = limits, 0
+        self._framed = self._extra = self._keep = False
         self._began = self._heard = self._time()
         self._answer = answer = Answer(self._resume)
         if self._transport.is_closing():
@@ -138,9 +139,9 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if answer is None or transport is None:
             return False
-        whole = answer.done and not self._extra and not transport.is_closing()
+        whole = answer.done and self._keep and not self._extra and not transport.is_closing()
         # An engine may answer before it has read the request; what is left of that must not meet the next answer.
-        if not whole or not self._parser.should_keep_alive() or transport.get_write_buffer_size():
+        if not whole or transport.get_write_buffer_size():
             self.close()
             return False
         self._used = True
@@ -243,5 +244,5 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Of an interim answer, which has no status for us, or of the answer."""
-        if self._answer is not None and self._answer.headed:
-            self._answer.done = True
+        if self._answer is not None and self._answer.headed and not self._extra:
+            self._answer.done, self._keep = True, self._parser.should_keep_alive()

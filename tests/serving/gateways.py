@@ -12,7 +12,7 @@ import uvicorn
 
 from retrieval.hashing import HashingEmbedder
 from serving.accounting.cost import ApiPrice, GpuPrice, Prices
-from serving.app import bind, create_app
+from serving.app import bind, create_app, http_config
 from serving.auth import LOCAL_OPERATOR
 from serving.gateway import Gateway, open_gateway
 from serving.sections import Settings
@@ -57,8 +57,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     embedder = HashingEmbedder()
     async with open_gateway(settings, lambda _: PRICES, url, lambda _: None, embedder) as gateway:
         await gateway.engine_started
-        config = uvicorn.Config(create_app(gateway), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(http_config(create_app(gateway), settings.server))
         serving = asyncio.create_task(server._serve([listener]))
         try:
             while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
