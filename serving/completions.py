@@ -65,14 +65,15 @@ class Completions:
     def trace(self, caller: Caller, endpoint: str) -> Trace:
         """A trace for a request that has just arrived."""
         runtime = self._runtime
-        return Trace(caller, endpoint, runtime.meter, runtime.sinks, runtime.engine.simulated)
+        return Trace(caller, endpoint, runtime.meter, runtime.sinks, runtime.prices, runtime.engine.simulated)
 
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
         with recorded(trace):
             request = openai.parse_completion(body, endpoint, self._runtime.limits.of(trace.caller.role))
             tool, fields = file_search.take(request.fields, self._runtime.limits)
-            request = replace(request, fields=fields)
+            if tool is not None:
+                request = replace(request, fields=fields)
             question = prompt.query_of(fields["messages"]) if endpoint == "chat" else None
             async with self.routing.admit(trace, request.model, fields.get("user"), question) as served:
                 self._check(trace, served, request)
@@ -216,7 +217,7 @@ class Completions:
             "alias": trace.alias,
             "simulated": simulated,
             "tokens": trace.tokens.counts(),
-            "cost": cost_object(trace.share, trace.tokens, self._runtime.prices, simulated=simulated),
+            "cost": cost_object(trace.cost, trace.share, self._runtime.prices.gpu, simulated=simulated),
         }
         if trace.routing is not None:
             extension["routing"] = described(trace.routing, self._runtime.prices, simulated=simulated)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -104,7 +105,9 @@ async def open_gateway(
         limits = _limits(settings, scores_text=engine.scores_text)
         recent = RecentRequests(settings.home / "ledger.db")
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
-        sinks = (metrics, ledger, LogSink(prices), recent)
+        log = LogSink(sys.stderr)
+        stack.callback(log.close)
+        sinks = (metrics, ledger, log, recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
         tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, engine_started))
         runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)

@@ -8,7 +8,7 @@ anyone an answer. What the classification took is part of the request's tokens, 
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -38,18 +38,22 @@ class Routing:
         The choice is made once: what the router and the chosen model meant then holds to the end of the request.
         Raises UnknownModel, AdapterUnavailable, BadRequest.
         """
-        async with AsyncExitStack() as stack:
-            served = await stack.enter_async_context(self._traffic.admit(trace, model, user))
-            if (router := served.settings.router) is not None:
-                if not question:
-                    raise BadRequest(
-                        f"`{served.name}` routes by the last user message: use POST /v1/chat/completions or "
-                        "/v1/responses with one",
-                        param="model",
-                    )
-                chosen = await self._choose(trace, router, user, question)
-                served = await stack.enter_async_context(self._traffic.admit(trace, chosen, user))
-            yield served
+        served = await self._traffic.enter(trace, model, user)
+        try:
+            if (router := served.settings.router) is None:
+                yield served
+                return
+            if not question:
+                raise BadRequest(
+                    f"`{served.name}` routes by the last user message: use POST /v1/chat/completions or "
+                    "/v1/responses with one",
+                    param="model",
+                )
+            chosen = await self._choose(trace, router, user, question)
+            async with self._traffic.admit(trace, chosen, user) as answering:
+                yield answering
+        finally:
+            self._traffic.leave(served)
 
     async def _choose(self, trace: Trace, router: Router, user: Any, question: str) -> str:
         name = trace.model

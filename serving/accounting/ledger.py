@@ -123,11 +123,10 @@ class LedgerSink:
 
     def _row(self, record: RequestRecord) -> tuple[object, ...]:
         tokens, times, share = record.tokens, record.times, record.share
-        cost = request_cost(share, self._prices.gpu)
         first = None if times.first_token is None else times.first_token - times.received
         who = (record.model, record.engine_model, record.adapter, record.knowledge, record.tenant, record.key_id)
         how = (int(record.stream), record.outcome, record.status, record.error_code, record.passages, record.best_score)
         counts = (tokens.prompt, tokens.cached, tokens.retrieved, tokens.completion, int(tokens.estimated))
         spans = (first, times.ended - times.received, times.embed_s, times.search_s, share.busy_s, share.idle_s)
-        usd = (money(cost.usage_usd), money(cost.allocation_usd), int(record.simulated), times.rerank_s)
+        usd = (money(record.cost.usage_usd), money(record.cost.allocation_usd), int(record.simulated), times.rerank_s)
         return (record.id, self._run_id, record.started_at, record.endpoint, *who, *how, *counts, *spans, *usd)

@@ -121,12 +121,11 @@ class Connection(asyncio.Protocol):
 
     def send(self, request: bytes, limits: Limits) -> Answer:
         """Begin an exchange."""
-        assert self._transport is not None
         self._limits, self._barren = limits, 0
         self._framed = self._extra = self._keep = False
         self._began = self._heard = self._time()
         self._answer = answer = Answer(self._resume)
-        if self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
             answer.fail(Stale())
         else:
             self._transport.write(request)
