@@ -52,7 +52,7 @@ async def _serve(settings: Settings) -> None:
             async def prepare() -> None:
                 opened = open_gateway(settings, _prices_for(settings), url, stages)
                 gateway = app.state.gateway = await stack.enter_async_context(opened)
-                failures = await asyncio.to_thread(fill_knowledge, settings, gateway.retriever, stages)
+                failures = await asyncio.to_thread(fill_knowledge, settings, gateway.library, stages)
                 gateway.documents_in.set()
                 await gateway.engine_started
                 stages.stop()

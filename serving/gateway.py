@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from retrieval.embedder import Embedder
-from retrieval.pipeline import Retriever
 from serving.accounting.cost import Prices
 from serving.accounting.ledger import LedgerSink
 from serving.accounting.log import LogSink
@@ -29,7 +28,7 @@ from serving.engine.simulated import SIMULATED_MODEL, SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.engine.weights import EMBEDDED_MODEL
 from serving.knowledge import Knowledge
-from serving.library import open_knowledge, owned_store
+from serving.library import Library, open_knowledge, owned_store
 from serving.limits import Limits
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.responses import Responses
@@ -55,7 +54,7 @@ class Gateway:
     quality: Quality
     engine: Engine
     knowledge: Knowledge
-    retriever: Retriever
+    library: Library
     completions: Completions
     responses: Responses
     stores: Stores
@@ -98,7 +97,7 @@ async def open_gateway(
         # Beside the embedder: both mostly import libraries, on one core each.
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
-        retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
+        library, knowledge = await open_knowledge(stack, settings, progress, embedder)
         metrics = MetricsSink(prices, rollout.catalogue.names)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
@@ -121,7 +120,7 @@ async def open_gateway(
             engine_started=engine_started,
             documents_in=asyncio.Event(),
             knowledge=knowledge,
-            retriever=retriever,
+            library=library,
             completions=completions,
             responses=Responses(runtime, completions),
             stores=stores,

@@ -1,7 +1,7 @@
 """A closed loop of requests over kept-alive connections, whole or streamed; prints what came as one line of JSON.
 
 `python -m benchmarks.gateway.client KEY PORT PATH CONNECTIONS SECONDS json|sse TOKENS DELAY_MS PADDING`: after the key
-the arguments of the C client that it stands in for. Each connection sends its next request when the last one was answered.
+the arguments of the C client that it stands in for. Each connection sends its next request when the last is answered.
 """
 
 import asyncio
@@ -126,4 +126,4 @@ async def _run(key: str, port: str, path: str, connections: int, seconds: float,
 if __name__ == "__main__":
     given = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(*given[:3], int(given[3]), float(given[4]), given[5], *map(int, given[6:])))
+        runner.run(_run(given[0], given[1], given[2], int(given[3]), float(given[4]), given[5], *map(int, given[6:])))

@@ -15,7 +15,7 @@ _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %
 _STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 _TEXT = "The quick brown fox jumps over the lazy dog. " * 5
 _USAGE = {"prompt_tokens": 42, "total_tokens": 106, "completion_tokens": 64, "prompt_tokens_details": None}
-_MESSAGE = {"role": "assistant", "content": _TEXT, "refusal": None, "tool_calls": []}
+_MESSAGE: dict[str, object] = {"role": "assistant", "content": _TEXT, "refusal": None, "tool_calls": []}
 _ID = {"id": "chatcmpl-0123456789abcdef0123456789abcdef", "created": 1700000000, "model": "mock"}
 _WHOLE = orjson.dumps(
     {

@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._time = loop.time
         self._parser = httptools.HttpResponseParser(self)
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
         self._answer: Answer | None = None  # None between exchanges
         self._limits = Limits(0, 0)
         self._began = self._heard = 0.0
@@ -125,17 +125,17 @@ class Connection(asyncio.Protocol):
         self._framed = self._extra = self._keep = False
         self._began = self._heard = self._time()
         self._answer = answer = Answer(self._resume)
-        if self._transport is None or self._transport.is_closing():
+        if self.transport is None or self.transport.is_closing():
             answer.fail(Stale())
         else:
-            self._transport.write(request)
+            self.transport.write(request)
         return answer
 
     def end(self) -> bool:
         """The exchange is over. True if the connection can be used again; otherwise it is closed, and whoever still
         generates at its other end knows that nobody wants the rest."""
         answer, self._answer = self._answer, None
-        transport = self._transport
+        transport = self.transport
         if answer is None or transport is None:
             return False
         whole = answer.done and self._keep and not self._extra and not transport.is_closing()
@@ -150,8 +150,8 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """At once: a request that the engine does not read must not keep it open."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def check(self, now: float) -> None:
         """Fails the exchange if it is out of time. What waits here for a slow client is not the engine's silence."""
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
 
     def usable(self, since: float) -> bool:
         """Whether it is open and was used after `since`, on the loop's clock."""
-        return self._transport is not None and not self._transport.is_closing() and self._heard > since
+        return self.transport is not None and not self.transport.is_closing() and self._heard > since
 
     def _fail(self, error: Exception) -> None:
         if self._answer is not None:
@@ -176,12 +176,12 @@ class Connection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             self._heard = self._time()
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.resume_reading()
+            if self.transport is not None and not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by name
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by name
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -203,9 +203,9 @@ class Connection(asyncio.Protocol):
         self._barren = 0 if answer.unread > unread else self._barren + len(data)
         if self._barren > _MAX_BARREN:
             self._fail(UpstreamFailed("the engine's answer is all head and no body", code=_BROKE_OFF))
-        elif answer.unread > _HIGH_WATER and not self._paused and self._transport is not None:
+        elif answer.unread > _HIGH_WATER and not self._paused and self.transport is not None:
             self._paused = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""

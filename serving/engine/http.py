@@ -78,6 +78,11 @@ class Connections:
         self._clock: asyncio.TimerHandle | None = None
         self._closed = False
 
+    @property
+    def busy(self) -> int:
+        """Exchanges that run."""
+        return len(self._running)
+
     def exchange(self, method: str, path: str, body: bytes, limits: Limits) -> Exchange:
         """One request; it is sent when the exchange is entered."""
         head = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._headers}content-length: {len(body)}\r\n\r\n"
