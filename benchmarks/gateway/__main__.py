@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the JSON file")
     given = parser.parse_args()
     try:
-        _run(given, Console(), Console(stderr=True))
+        _run(given, Console(width=140), Console(stderr=True))
     except BenchmarkError as error:
         sys.exit(f"error: {error}")
 
