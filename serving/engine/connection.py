@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
         self._began = self._heard = self._time()
         self._answer = answer = Answer(self._resume)
         if self.transport is None or self.transport.is_closing():
-            answer.fail(Stale())
+            answer.fail(self._broken())
         else:
             self.transport.write(request)
         return answer
@@ -215,10 +215,14 @@ class Connection(asyncio.Protocol):
         if answer.headed and not self._framed and exc is None:
             answer.done = True  # its end is the answer's
             answer.wake()
-        elif self._used and not answer.headed and not self._barren:
-            answer.fail(Stale())
         else:
-            answer.fail(UpstreamFailed("the engine broke off; send the request again", code=_BROKE_OFF))
+            answer.fail(self._broken())
+
+    def _broken(self) -> Exception:
+        untouched = self._answer is not None and not self._answer.headed and not self._barren
+        if self._used and untouched:
+            return Stale()
+        return UpstreamFailed("the engine broke off; send the request again", code=_BROKE_OFF)
 
     def on_message_begin(self) -> None:
         """The parser's, as all that follow. After the answer's end: another one, that nobody asked for."""
