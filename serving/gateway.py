@@ -104,9 +104,7 @@ async def open_gateway(
         limits = _limits(settings, scores_text=engine.scores_text)
         recent = RecentRequests(settings.home / "ledger.db")
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
-        log = LogSink(sys.stderr)
-        stack.callback(log.close)
-        sinks = (metrics, ledger, log, recent)
+        sinks = (metrics, ledger, _open_log(stack), recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
         tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, engine_started))
         runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
@@ -153,6 +151,12 @@ def _open_ledger(
     stack.callback(ledger.close)
     stack.push_async_callback(_cancel, asyncio.create_task(_tick(ledger)))
     return ledger
+
+
+def _open_log(stack: AsyncExitStack) -> LogSink:
+    log = LogSink(sys.stderr)
+    stack.callback(log.close)
+    return log
 
 
 def _accelerators(settings: Settings, device: Device) -> int:
