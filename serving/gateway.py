@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from functools import partial
 from retrieval.embedder import Embedder
 from retrieval.pipeline import Retriever
 from serving.accounting.cost import Prices
-from serving.accounting.ledger import LedgerSink
+from serving.accounting.ledger.opening import open_database
+from serving.accounting.ledger.retention import Retention
+from serving.accounting.ledger.sink import TICK_S, LedgerSink
 from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
@@ -40,7 +41,6 @@ from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
 
 logger = logging.getLogger("breakeven")
-LEDGER_TICK_S = 1.0
 PricesFor = Callable[[Device], Prices]
 
 
@@ -100,9 +100,9 @@ async def open_gateway(
         retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
         metrics = MetricsSink(prices, rollout.catalogue.names)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
-        ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
+        ledger = await _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         limits = _limits(settings, scores_text=engine.scores_text)
-        recent = RecentRequests(settings.home / "ledger.db")
+        recent = RecentRequests(ledger.database)
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
         sinks = (metrics, ledger, LogSink(prices), recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
@@ -144,10 +144,13 @@ async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Devic
     return rollout
 
 
-def _open_ledger(
+async def _open_ledger(
     stack: AsyncExitStack, settings: Settings, prices: Prices, meter: Meter, *, simulated: bool
 ) -> LedgerSink:
-    ledger = LedgerSink(settings.home / "ledger.db", uuid.uuid4().hex, prices, meter.bill, simulated=simulated)
+    days = settings.ledger.retention_days
+    retention = None if days is None else Retention(days)
+    database = await asyncio.to_thread(open_database, settings.home, settings.database_url)
+    ledger = await asyncio.to_thread(LedgerSink, database, prices.gpu, meter, simulated=simulated, retention=retention)
     stack.callback(ledger.close)
     stack.push_async_callback(_cancel, asyncio.create_task(_tick(ledger)))
     return ledger
@@ -191,8 +194,8 @@ async def _engine(settings: Settings, base: str, device: Device, loras: Loras | 
 
 async def _tick(ledger: LedgerSink) -> None:
     while True:
-        ledger.observe_bill()
-        await asyncio.sleep(LEDGER_TICK_S)
+        ledger.tick()
+        await asyncio.sleep(TICK_S)
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:
