@@ -18,6 +18,7 @@ from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
 from serving.accounting.recent import RecentRequests
+from serving.accounting.spending import Spending
 from serving.auth import KeyStore
 from serving.completions import Completions, Runtime
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
@@ -104,7 +105,9 @@ async def open_gateway(
         limits = _limits(settings, scores_text=engine.scores_text)
         recent = RecentRequests(ledger.database)
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
-        sinks = (metrics, ledger, LogSink(prices), recent)
+        spending = Spending(prices.gpu, rollout.catalogue.names)
+        metrics.registry.register(spending)
+        sinks = (metrics, ledger, LogSink(prices), recent, spending)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
         tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, engine_started))
         runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
