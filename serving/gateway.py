@@ -10,7 +10,8 @@ from functools import partial
 
 from retrieval.embedder import Embedder
 from retrieval.pipeline import Retriever
-from serving.accounting.cost import Prices
+from serving.accounting.cost import GpuPrice, Prices
+from serving.accounting.economics import Economics, Economist
 from serving.accounting.ledger.opening import open_database
 from serving.accounting.ledger.retention import Retention
 from serving.accounting.ledger.sink import TICK_S, LedgerSink
@@ -43,6 +44,8 @@ from serving.tuning.service import Host, Tuning, open_tuning, train_command
 
 logger = logging.getLogger("breakeven")
 PricesFor = Callable[[Device], Prices]
+# The economic model, from the machine's price and how many accelerators a replica is split over.
+EconomistFor = Callable[[GpuPrice, int], Economist]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Gateway:
     tuning: Tuning
     keys: KeyStore
     metrics: MetricsSink
+    economics: Economics | None
     limits: Limits
     # Done once the engine has answered for the first time; fails with EngineFailed.
     engine_started: "asyncio.Task[None]"
@@ -79,11 +83,17 @@ class Gateway:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: Settings, prices_for: PricesFor, url: str, progress: Progress, embedder: Embedder | None = None
+    settings: Settings,
+    prices_for: PricesFor,
+    url: str,
+    progress: Progress,
+    embedder: Embedder | None = None,
+    economist_for: EconomistFor | None = None,
 ) -> AsyncIterator[Gateway]:
     """Assembled and with the engine starting: await `engine_started`, while the HTTP server already answers.
 
-    `embedder` replaces the configured one. Raises RetrievalError (store locked, embedder mismatch), AdapterError,
+    `embedder` replaces the configured one; without `economist_for` there is no live break-even.
+    Raises RetrievalError (store locked, embedder mismatch), AdapterError,
     SettingsError (no price) and EngineFailed (no base model).
     """
     async with AsyncExitStack() as stack:
@@ -92,7 +102,9 @@ async def open_gateway(
         stack.callback(keys.close)
         device = detect()
         prices = prices_for(device)
-        meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
+        accelerators = _accelerators(settings, device)
+        economist = None if economist_for is None else economist_for(prices.gpu, accelerators)
+        meter = Meter(accelerators, settings.cost.idle_half_life_s)
         rollout = await _open_rollout(stack, settings, device, progress)
         engine = rollout.engine
         # Beside the embedder: both mostly import libraries, on one core each.
@@ -102,6 +114,12 @@ async def open_gateway(
         metrics = MetricsSink(prices, rollout.catalogue.names)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
         ledger = await _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
+        economics = None
+        if economist is not None:
+            cost = settings.cost
+            economics = Economics(economist, ledger, engine.simulated, cost.window_s, cost.refresh_s)
+            metrics.registry.register(economics)
+            stack.push_async_callback(_cancel, asyncio.create_task(economics.keep_current()))
         limits = _limits(settings, scores_text=engine.scores_text)
         recent = RecentRequests(ledger.database)
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
@@ -128,6 +146,7 @@ async def open_gateway(
             tuning=tuning,
             keys=keys,
             metrics=metrics,
+            economics=economics,
             limits=limits,
         )
 
