@@ -47,7 +47,7 @@ class Economist(Protocol):
         """What the window says, and what it does not say yet."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Economics(Collector):
     """`window_s` and `refresh_s` are the gauges'; a document is computed again when it is older than `refresh_s`."""
 
