@@ -17,6 +17,7 @@ from serving import file_search, openai
 from serving.accounting.cost import Prices, cost_object
 from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, Sink
+from serving.admission.door import Door, Place
 from serving.auth import Caller
 from serving.engine.protocol import Engine, EngineResponse
 from serving.errors import BadRequest, from_engine
@@ -52,6 +53,7 @@ class Runtime:
     prices: Prices
     sinks: Sequence[Sink]
     limits: Limits
+    door: Door
 
 
 class Completions:
@@ -65,7 +67,8 @@ class Completions:
     def trace(self, caller: Caller, endpoint: str) -> Trace:
         """A trace for a request that has just arrived."""
         runtime = self._runtime
-        return Trace(caller, endpoint, runtime.meter, runtime.sinks, runtime.engine.simulated)
+        place = Place(runtime.door, caller.tenant)
+        return Trace(caller, endpoint, runtime.meter, runtime.sinks, runtime.engine.simulated, place)
 
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
@@ -73,6 +76,7 @@ class Completions:
             request = openai.parse_completion(body, endpoint, self._runtime.limits.of(trace.caller.role))
             tool, fields = file_search.take(request.fields, self._runtime.limits)
             request = replace(request, fields=fields)
+            trace.place.apply()
             question = prompt.query_of(fields["messages"]) if endpoint == "chat" else None
             async with self.routing.admit(trace, request.model, fields.get("user"), question) as served:
                 self._check(trace, served, request)
@@ -134,7 +138,7 @@ class Completions:
         reply: Reply,
     ) -> Sequence[str]:
         """The answer's texts, none if it broke off."""
-        trace.enter_engine()
+        await trace.enter_engine()
         async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], openai.encode(fields)) as response:
             if response.status != 200:
                 raise from_engine(response.status, await read(response))

@@ -5,7 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +17,7 @@ from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
 from serving.accounting.recent import RecentRequests
+from serving.admission.opening import open_door
 from serving.auth import KeyStore
 from serving.completions import Completions, Runtime
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
@@ -62,6 +63,7 @@ class Gateway:
     keys: KeyStore
     metrics: MetricsSink
     limits: Limits
+    runtime: Runtime
     # Done once the engine has answered for the first time; fails with EngineFailed.
     engine_started: "asyncio.Task[None]"
     # Set once the configured documents are in: until then a question might abstain that has an answer.
@@ -87,8 +89,7 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_store(settings, url))
-        keys = KeyStore(settings.home / "keys.db")
-        stack.callback(keys.close)
+        keys = stack.enter_context(closing(KeyStore(settings.home / "keys.db")))
         device = detect()
         prices = prices_for(device)
         meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
@@ -98,8 +99,7 @@ async def open_gateway(
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
         retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
-        metrics = MetricsSink(prices, rollout.catalogue.names)
-        metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
+        metrics = _metrics(prices, rollout, meter)
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         limits = _limits(settings, scores_text=engine.scores_text)
         recent = RecentRequests(settings.home / "ledger.db")
@@ -107,7 +107,8 @@ async def open_gateway(
         sinks = (metrics, ledger, LogSink(prices), recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
         tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, engine_started))
-        runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
+        door = open_door(settings, device, metrics.registry)
+        runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits, door)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
@@ -126,6 +127,7 @@ async def open_gateway(
             keys=keys,
             metrics=metrics,
             limits=limits,
+            runtime=runtime,
         )
 
 
@@ -142,6 +144,12 @@ async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Devic
     rollout = Rollout(desk, catalogue, rebuild, engine)
     stack.push_async_callback(rollout.close)
     return rollout
+
+
+def _metrics(prices: Prices, rollout: Rollout, meter: Meter) -> MetricsSink:
+    metrics, engine = MetricsSink(prices, rollout.catalogue.names), rollout.engine
+    metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
+    return metrics
 
 
 def _open_ledger(

@@ -48,6 +48,7 @@ class Responses:
         with recorded(trace):
             request = response_items.parse(body, self._runtime.limits.of(trace.caller.role))
             trace.stream = request.stream
+            trace.place.apply()
             async with self._completions.routing.admit(
                 trace, request.model, request.fields.get("user"), request.question
             ) as served:
@@ -94,7 +95,7 @@ class Responses:
         self, trace: Trace, request: ResponseRequest, fields: dict[str, Any], found: _Found, reply: Reply
     ) -> Sequence[str]:
         """The answer's texts, none if it broke off."""
-        trace.enter_engine()
+        await trace.enter_engine()
         async with self._runtime.engine.post(PATH, openai.encode(fields)) as response:
             if response.status != 200:
                 raise from_engine(response.status, await read(response))

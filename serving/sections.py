@@ -7,17 +7,12 @@ import re
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
-
-
-class Section(BaseModel):
-    """A frozen part of the tree that refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from serving.section import Name, Section
+from serving.sharing import Admission, Tenant
 
 
 class Server(Section):
@@ -286,6 +281,8 @@ class Settings(Section):
     ingestion: Ingestion = Ingestion.model_validate({})
     tuning: Tuning = Tuning.model_validate({})
     cost: Cost = Cost.model_validate({})
+    admission: Admission = Admission.model_validate({})
+    tenants: dict[Name, Tenant] = Field(default_factory=dict, description="Tenants by name.")
     adapters: tuple[Path, ...] = Field((), description="Folders of adapters installed into the registry at start.")
     knowledge: dict[Name, KnowledgeSource] = Field(default_factory=dict, description="Knowledge bases by name.")
     models: dict[Name, ServedModel] = Field(default_factory=dict, description="Served models by name.")

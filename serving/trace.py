@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from retrieval.pipeline import Retrieval
 from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, RequestRecord, Routed, Share, Sink, Times, Tokens
+from serving.admission.door import Place
 from serving.auth import Caller
 
 # What a record says where the request never got as far as a served model.
@@ -24,6 +25,7 @@ class Trace:
     meter: Meter
     sinks: Sequence[Sink]
     simulated: bool
+    place: Place
     id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex[:24]}")
     model: str = UNRESOLVED
     engine_model: str = UNRESOLVED
@@ -61,8 +63,9 @@ class Trace:
         self.times = replace(self.times, embed_s=embed_s)
         self.tokens = tokens
 
-    def enter_engine(self) -> None:
-        """The engine has the request from now on."""
+    async def enter_engine(self) -> None:
+        """Return when the engine can have the request; it has it from then on. Raises Overloaded."""
+        await self.place.enter()
         self.times = replace(self.times, engine_sent=time.monotonic())
         self._ticket = self.meter.begin()
 
@@ -88,7 +91,9 @@ class Trace:
         if self._ended:
             return
         self._ended = True
-        self.leave_engine(tokens or Tokens(), completed=outcome == "complete")
+        complete = outcome == "complete"
+        self.leave_engine(tokens or Tokens(), completed=complete)
+        self.place.leave(completed=complete)
         times = replace(self.times, first_token=self._first, last_token=self._last, ended=time.monotonic())
         record = RequestRecord(
             id=self.id,
