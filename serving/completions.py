@@ -19,6 +19,7 @@ from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, Sink
 from serving.admission.door import Door, Place
 from serving.auth import Caller
+from serving.budgets.budgets import Budgets
 from serving.engine.protocol import Engine, EngineResponse
 from serving.errors import BadRequest, from_engine
 from serving.evidence import Evidence
@@ -54,6 +55,7 @@ class Runtime:
     sinks: Sequence[Sink]
     limits: Limits
     door: Door
+    budgets: Budgets
 
 
 class Completions:
@@ -68,7 +70,8 @@ class Completions:
         """A trace for a request that has just arrived."""
         runtime = self._runtime
         place = Place(runtime.door, caller.tenant)
-        return Trace(caller, endpoint, runtime.meter, runtime.sinks, runtime.engine.simulated, place)
+        simulated = runtime.engine.simulated
+        return Trace(caller, endpoint, runtime.meter, runtime.sinks, simulated, place, runtime.budgets)
 
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
@@ -76,7 +79,7 @@ class Completions:
             request = openai.parse_completion(body, endpoint, self._runtime.limits.of(trace.caller.role))
             tool, fields = file_search.take(request.fields, self._runtime.limits)
             request = replace(request, fields=fields)
-            trace.place.apply()
+            await trace.admit()
             question = prompt.query_of(fields["messages"]) if endpoint == "chat" else None
             async with self.routing.admit(trace, request.model, fields.get("user"), question) as served:
                 self._check(trace, served, request)
@@ -173,7 +176,7 @@ class Completions:
     ) -> Sequence[str]:
         supplied = as_files(prompt.annotations(retrieval.passages)) if retrieval is not None else ()
         relay = Relay(keep_usage=request.wants_usage, annotations=supplied, keep_text=trace.keep_text)
-        await reply.start({"x-request-id": trace.id})
+        await reply.start(trace.headers())
         if not await follow(trace, response, relay, reply):
             return ()
         cited = relay.cited()
@@ -191,7 +194,7 @@ class Completions:
         if not request.stream:
             await self._send(trace, answer, extension, reply, "abstained")
             return
-        await reply.start({"x-request-id": trace.id, COST_HEADER: extension["cost"]["allocation_usd"]})
+        await reply.start({**trace.headers(), COST_HEADER: extension["cost"]["allocation_usd"]})
         events = openai.as_stream(answer, extension, usage=request.wants_usage)
         trace.end("abstained", 200)
         await reply.write(events)
@@ -204,7 +207,7 @@ class Completions:
         reply: Reply,
         outcome: Outcome = "complete",
     ) -> None:
-        headers = {"x-request-id": trace.id, COST_HEADER: extension["cost"]["allocation_usd"]}
+        headers = {**trace.headers(), COST_HEADER: extension["cost"]["allocation_usd"]}
         trace.end(outcome, 200)
         await reply.send(orjson.dumps({**answer, "breakeven": extension}), headers)
 

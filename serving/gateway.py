@@ -3,22 +3,30 @@
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 
 from retrieval.embedder import Embedder
 from retrieval.pipeline import Retriever
-from serving.accounting.cost import Prices
-from serving.accounting.ledger import LedgerSink
+from serving.accounting.cost import GpuPrice, Prices, seconds_usd
+from serving.accounting.ledger.database import Database
+from serving.accounting.ledger.opening import open_database
+from serving.accounting.ledger.queries import spent
+from serving.accounting.ledger.retention import Retention
+from serving.accounting.ledger.sink import TICK_S, LedgerSink
 from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
 from serving.accounting.recent import RecentRequests
+from serving.accounting.record import Sink
+from serving.accounting.spending import Spending
 from serving.admission.opening import open_door
 from serving.auth import KeyStore
+from serving.budgets.budgets import Budgets
+from serving.budgets.opening import open_budgets
 from serving.completions import Completions, Runtime
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
 from serving.engine.child import VllmChild
@@ -41,7 +49,6 @@ from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
 
 logger = logging.getLogger("breakeven")
-LEDGER_TICK_S = 1.0
 PricesFor = Callable[[Device], Prices]
 
 
@@ -99,16 +106,16 @@ async def open_gateway(
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
         retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
-        metrics = _metrics(prices, rollout, meter)
-        ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
+        observers = await _observers(stack, settings, prices, meter, rollout)
+        metrics, recent = observers.metrics, observers.recent
         limits = _limits(settings, scores_text=engine.scores_text)
-        recent = RecentRequests(settings.home / "ledger.db")
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
-        sinks = (metrics, ledger, LogSink(prices), recent)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
         tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, engine_started))
-        door = open_door(settings, device, metrics.registry)
-        runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits, door)
+        door, traffic = open_door(settings, device, metrics.registry), rollout.traffic
+        runtime = Runtime(
+            traffic, quality, engine, knowledge, stores, meter, prices, observers.sinks, limits, door, observers.budgets
+        )
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
@@ -146,16 +153,47 @@ async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Devic
     return rollout
 
 
-def _metrics(prices: Prices, rollout: Rollout, meter: Meter) -> MetricsSink:
-    metrics, engine = MetricsSink(prices, rollout.catalogue.names), rollout.engine
+@dataclass(frozen=True, slots=True)
+class _Observers:
+    """What takes every request's record."""
+
+    metrics: MetricsSink
+    recent: RecentRequests
+    budgets: Budgets
+    sinks: tuple[Sink, ...]
+
+
+async def _observers(
+    stack: AsyncExitStack, settings: Settings, prices: Prices, meter: Meter, rollout: Rollout
+) -> _Observers:
+    names, engine = rollout.catalogue.names, rollout.engine
+    metrics, spending = MetricsSink(prices, names), Spending(prices.gpu, names)
+    metrics.registry.register(spending)
     metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
-    return metrics
+    ledger = await _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
+    budgets = await _budgets(settings, prices.gpu, ledger.database, meter, metrics)
+    recent = RecentRequests(ledger.database)
+    return _Observers(metrics, recent, budgets, (metrics, ledger, LogSink(prices), recent, spending, budgets))
 
 
-def _open_ledger(
+async def _budgets(
+    settings: Settings, price: GpuPrice, ledger: Database, meter: Meter, metrics: MetricsSink
+) -> Budgets:
+    def dearest() -> Decimal:
+        # Alone in the engine to its time limit, and then charged with all idle time that nobody has taken yet.
+        alone_s = settings.engine.request_timeout_s * meter.accelerators
+        return seconds_usd(alone_s + meter.bill().unallocated_idle_s, price)
+
+    return await open_budgets(settings, price, partial(spent, ledger), dearest, meter.accelerators, metrics.registry)
+
+
+async def _open_ledger(
     stack: AsyncExitStack, settings: Settings, prices: Prices, meter: Meter, *, simulated: bool
 ) -> LedgerSink:
-    ledger = LedgerSink(settings.home / "ledger.db", uuid.uuid4().hex, prices, meter.bill, simulated=simulated)
+    days = settings.ledger.retention_days
+    retention = None if days is None else Retention(days)
+    database = await asyncio.to_thread(open_database, settings.home, settings.database_url)
+    ledger = await asyncio.to_thread(LedgerSink, database, prices.gpu, meter, simulated=simulated, retention=retention)
     stack.callback(ledger.close)
     stack.push_async_callback(_cancel, asyncio.create_task(_tick(ledger)))
     return ledger
@@ -199,8 +237,8 @@ async def _engine(settings: Settings, base: str, device: Device, loras: Loras | 
 
 async def _tick(ledger: LedgerSink) -> None:
     while True:
-        ledger.observe_bill()
-        await asyncio.sleep(LEDGER_TICK_S)
+        ledger.tick()
+        await asyncio.sleep(TICK_S)
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -1,8 +1,12 @@
-"""Settings of how the engine is shared: among requests at once and among tenants."""
+"""Settings of how the engine is shared: among requests at once, among tenants, and by what each may spend."""
+
+from decimal import Decimal
 
 from pydantic import Field
 
 from serving.section import Section
+
+_MOST_USD = 1_000_000_000
 
 
 class Admission(Section):
@@ -23,7 +27,20 @@ class Admission(Section):
     )
 
 
+class Budget(Section):
+    """What may be spent, in US dollars of allocation cost; days and months begin at midnight UTC."""
+
+    usd_per_day: Decimal | None = Field(
+        None, ge=0, le=_MOST_USD, description="US dollars per UTC day; without it there is no limit."
+    )
+    usd_per_month: Decimal | None = Field(
+        None, ge=0, le=_MOST_USD, description="US dollars per UTC month; without it there is no limit."
+    )
+    warn_at: float = Field(0.8, gt=0, le=1, description="Share of the budget from which on answers carry a warning.")
+
+
 class Tenant(Section):
     """One tenant's share."""
 
     weight: float = Field(1, gt=0, description="Share of a full engine, relative to other tenants that wait.")
+    budget: Budget | None = Field(None, description="Instead of default_budget.")

@@ -2,14 +2,16 @@
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from retrieval.pipeline import Retrieval
 from serving.accounting.meter import Meter
-from serving.accounting.record import Outcome, RequestRecord, Routed, Share, Sink, Times, Tokens
+from serving.accounting.record import Outcome, RequestRecord, Routed, Share, Sink, Times, Tokens, Unfinished
 from serving.admission.door import Place
 from serving.auth import Caller
+from serving.budgets.budgets import WARNING_HEADER, Budgets
 
 # What a record says where the request never got as far as a served model.
 UNRESOLVED = "-"
@@ -26,6 +28,7 @@ class Trace:
     sinks: Sequence[Sink]
     simulated: bool
     place: Place
+    budgets: Budgets
     id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex[:24]}")
     model: str = UNRESOLVED
     engine_model: str = UNRESOLVED
@@ -47,10 +50,29 @@ class Trace:
     share: Share = Share()
     times: Times = field(default_factory=lambda: Times(received=time.monotonic()))
     started_at: float = field(default_factory=time.time)
+    _warning: str | None = None
     _ticket: float | None = None
+    _host: float | None = None
+    _prefill_s: float | None = None
     _ended: bool = False
     _first: float | None = None
     _last: float | None = None
+
+    async def admit(self) -> None:
+        """Before anything is spent on it. Raises Overloaded, QuotaExceeded."""
+        self.place.apply()
+        await self.afford()
+
+    async def afford(self) -> None:
+        """Hold what it may cost; for what needs no place in the engine. Raises QuotaExceeded, Overloaded."""
+        self._warning = await self.budgets.hold(self.caller, self.id)
+
+    def headers(self) -> dict[str, str]:
+        """Of every answer."""
+        found = {"x-request-id": self.id}
+        if self._warning is not None:
+            found[WARNING_HEADER] = self._warning
+        return found
 
     def searched(self, found: Retrieval) -> None:
         """The documents were searched."""
@@ -63,10 +85,22 @@ class Trace:
         self.times = replace(self.times, embed_s=embed_s)
         self.tokens = tokens
 
+    @contextmanager
+    def on_host(self) -> Iterator[None]:
+        """The machine embeds, searches or reranks for this request while inside."""
+        self.meter.running_requests[self.id] = self
+        self._host = self.meter.begin_host()
+        try:
+            yield
+        finally:
+            self.share += Share(host_s=self.meter.end_host(self._host))
+            self._host = None
+
     async def enter_engine(self) -> None:
         """Return when the engine can have the request; it has it from then on. Raises Overloaded."""
         await self.place.enter()
         self.times = replace(self.times, engine_sent=time.monotonic())
+        self.meter.running_requests[self.id] = self
         self._ticket = self.meter.begin()
 
     def saw_bytes(self) -> None:
@@ -74,6 +108,8 @@ class Trace:
         self._last = time.monotonic()
         if self._first is None:
             self._first = self._last
+            if self.stream and self._ticket is not None:
+                self._prefill_s = self.meter.used(self._ticket)
 
     def leave_engine(self, tokens: Tokens, *, completed: bool = True) -> None:
         """The engine is done with it; `tokens` is what it reported. Safe to call again.
@@ -91,6 +127,7 @@ class Trace:
         if self._ended:
             return
         self._ended = True
+        self.meter.running_requests.pop(self.id, None)
         complete = outcome == "complete"
         self.leave_engine(tokens or Tokens(), completed=complete)
         self.place.leave(completed=complete)
@@ -118,6 +155,15 @@ class Trace:
             cited=self.cited,
             unmatched_citations=self.unmatched_citations,
             routing=self.routing,
+            prefill_s=self._prefill_s,
         )
         for sink in self.sinks:
             sink.record(record)
+
+    def unfinished(self) -> Unfinished:
+        """What to remember of it should the process be killed now."""
+        busy_s = self.share.busy_s + (0.0 if self._ticket is None else self.meter.used(self._ticket))
+        host_s = self.share.host_s + (0.0 if self._host is None else self.meter.used_host(self._host))
+        who = (self.caller.tenant, self.caller.key_id)
+        what = (self.endpoint, self.model, self.engine_model, self.adapter)
+        return Unfinished(self.id, self.started_at, *what, *who, busy_s, host_s)
