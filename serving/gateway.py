@@ -6,27 +6,16 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 
 from retrieval.embedder import Embedder
 from retrieval.pipeline import Retriever
-from serving.accounting.cost import GpuPrice, Prices, seconds_usd
-from serving.accounting.ledger.database import Database
-from serving.accounting.ledger.opening import open_database
-from serving.accounting.ledger.queries import spent
-from serving.accounting.ledger.retention import Retention
-from serving.accounting.ledger.sink import TICK_S, LedgerSink
-from serving.accounting.log import LogSink
+from serving.accounting.cost import GpuPrice, Prices
+from serving.accounting.economics import Economics, Economist
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
-from serving.accounting.recent import RecentRequests
-from serving.accounting.record import Sink
-from serving.accounting.spending import Spending
 from serving.admission.opening import open_door
 from serving.auth import KeyStore
-from serving.budgets.budgets import Budgets
-from serving.budgets.opening import open_budgets
 from serving.completions import Completions, Runtime
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
 from serving.engine.child import VllmChild
@@ -40,6 +29,7 @@ from serving.knowledge import Knowledge
 from serving.library import open_knowledge, owned_store
 from serving.limits import Limits
 from serving.models import Catalogue, base_name, build_catalogue
+from serving.observers import Machine, cancel, open_observers
 from serving.responses import Responses
 from serving.rollout.opening import first_loras, install_configured, open_desk, open_quality
 from serving.rollout.operations import Rollout
@@ -50,6 +40,8 @@ from serving.tuning.service import Host, Tuning, open_tuning, train_command
 
 logger = logging.getLogger("breakeven")
 PricesFor = Callable[[Device], Prices]
+# The economic model, from the machine's price and how many accelerators a replica is split over.
+EconomistFor = Callable[[GpuPrice, int], Economist]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +61,7 @@ class Gateway:
     tuning: Tuning
     keys: KeyStore
     metrics: MetricsSink
+    economics: Economics | None
     limits: Limits
     runtime: Runtime
     # Done once the engine has answered for the first time; fails with EngineFailed.
@@ -87,35 +80,34 @@ class Gateway:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: Settings, prices_for: PricesFor, url: str, progress: Progress, embedder: Embedder | None = None
+    settings: Settings,
+    prices_for: PricesFor,
+    url: str,
+    progress: Progress,
+    embedder: Embedder | None = None,
+    economist_for: EconomistFor | None = None,
 ) -> AsyncIterator[Gateway]:
     """Assembled and with the engine starting: await `engine_started`, while the HTTP server already answers.
 
-    `embedder` replaces the configured one. Raises RetrievalError (store locked, embedder mismatch), AdapterError,
+    `embedder` replaces the configured one; without `economist_for` there is no live break-even.
+    Raises RetrievalError (store locked, embedder mismatch), AdapterError,
     SettingsError (no price) and EngineFailed (no base model).
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_store(settings, url))
         keys = stack.enter_context(closing(KeyStore(settings.home / "keys.db")))
-        device = detect()
-        prices = prices_for(device)
-        meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
-        rollout = await _open_rollout(stack, settings, device, progress)
+        machine = _machine(settings, prices_for, economist_for)
+        rollout, engine_started = await _start(stack, settings, machine.device, progress)
         engine = rollout.engine
-        # Beside the embedder: both mostly import libraries, on one core each.
-        engine_started = asyncio.create_task(engine.start(progress))
-        stack.push_async_callback(_cancel, engine_started)
         retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
-        observers = await _observers(stack, settings, prices, meter, rollout)
-        metrics, recent = observers.metrics, observers.recent
+        observers = await open_observers(stack, settings, machine, rollout)
         limits = _limits(settings, scores_text=engine.scores_text)
-        quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
+        quality = await stack.enter_async_context(open_quality(rollout, settings.home, *observers.judging))
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
-        tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, engine_started))
-        door, traffic = open_door(settings, device, metrics.registry), rollout.traffic
-        runtime = Runtime(
-            traffic, quality, engine, knowledge, stores, meter, prices, observers.sinks, limits, door, observers.budgets
-        )
+        tuning = await stack.enter_async_context(_tuning(settings, machine.device, rollout, stores, engine_started))
+        door, traffic = open_door(settings, machine.device, observers.metrics.registry), rollout.traffic
+        paid = (machine.meter, machine.prices, observers.sinks)
+        runtime = Runtime(traffic, quality, engine, knowledge, stores, *paid, limits, door, observers.budgets)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
@@ -132,10 +124,21 @@ async def open_gateway(
             stores=stores,
             tuning=tuning,
             keys=keys,
-            metrics=metrics,
+            metrics=observers.metrics,
+            economics=observers.economics,
             limits=limits,
             runtime=runtime,
         )
+
+
+async def _start(
+    stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress
+) -> tuple[Rollout, "asyncio.Task[None]"]:
+    rollout = await _open_rollout(stack, settings, device, progress)
+    # Beside the embedder: both mostly import libraries, on one core each.
+    started = asyncio.create_task(rollout.engine.start(progress))
+    stack.push_async_callback(cancel, started)
+    return rollout, started
 
 
 async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress) -> Rollout:
@@ -153,50 +156,11 @@ async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Devic
     return rollout
 
 
-@dataclass(frozen=True, slots=True)
-class _Observers:
-    """What takes every request's record."""
-
-    metrics: MetricsSink
-    recent: RecentRequests
-    budgets: Budgets
-    sinks: tuple[Sink, ...]
-
-
-async def _observers(
-    stack: AsyncExitStack, settings: Settings, prices: Prices, meter: Meter, rollout: Rollout
-) -> _Observers:
-    names, engine = rollout.catalogue.names, rollout.engine
-    metrics, spending = MetricsSink(prices, names), Spending(prices.gpu, names)
-    metrics.registry.register(spending)
-    metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
-    ledger = await _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
-    budgets = await _budgets(settings, prices.gpu, ledger.database, meter, metrics)
-    recent = RecentRequests(ledger.database)
-    return _Observers(metrics, recent, budgets, (metrics, ledger, LogSink(prices), recent, spending, budgets))
-
-
-async def _budgets(
-    settings: Settings, price: GpuPrice, ledger: Database, meter: Meter, metrics: MetricsSink
-) -> Budgets:
-    def dearest() -> Decimal:
-        # Alone in the engine to its time limit, and then charged with all idle time that nobody has taken yet.
-        alone_s = settings.engine.request_timeout_s * meter.accelerators
-        return seconds_usd(alone_s + meter.bill().unallocated_idle_s, price)
-
-    return await open_budgets(settings, price, partial(spent, ledger), dearest, meter.accelerators, metrics.registry)
-
-
-async def _open_ledger(
-    stack: AsyncExitStack, settings: Settings, prices: Prices, meter: Meter, *, simulated: bool
-) -> LedgerSink:
-    days = settings.ledger.retention_days
-    retention = None if days is None else Retention(days)
-    database = await asyncio.to_thread(open_database, settings.home, settings.database_url)
-    ledger = await asyncio.to_thread(LedgerSink, database, prices.gpu, meter, simulated=simulated, retention=retention)
-    stack.callback(ledger.close)
-    stack.push_async_callback(_cancel, asyncio.create_task(_tick(ledger)))
-    return ledger
+def _machine(settings: Settings, prices_for: PricesFor, economist_for: EconomistFor | None) -> Machine:
+    device = detect()
+    prices, accelerators = prices_for(device), _accelerators(settings, device)
+    economist = None if economist_for is None else economist_for(prices.gpu, accelerators)
+    return Machine(device, prices, Meter(accelerators, settings.cost.idle_half_life_s), economist)
 
 
 def _accelerators(settings: Settings, device: Device) -> int:
@@ -233,14 +197,3 @@ async def _engine(settings: Settings, base: str, device: Device, loras: Loras | 
         return VllmClient(engine, engine.url, engine.api_key, base_name(base), loras)
     model = str(await prepare_weights(settings.home, progress)) if base == EMBEDDED_MODEL else base
     return VllmChild(engine, model=model, base_model=base_name(base), device=device, loras=loras, home=settings.home)
-
-
-async def _tick(ledger: LedgerSink) -> None:
-    while True:
-        ledger.tick()
-        await asyncio.sleep(TICK_S)
-
-
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from serving.accounting.cost import GpuPrice
 from serving.accounting.ledger.database import Step, Unwritten
@@ -83,11 +83,12 @@ class Bills(RuleBasedStateMachine):
         self.process.wait(seconds)
 
     @precondition(lambda self: self.alive)
-    @rule(tenant=st.sampled_from(["a", "b\n'"]), retrieves=st.booleans())
-    def arrive(self, tenant: str, retrieves: bool) -> None:
+    @rule(tenant=st.sampled_from(["a", "b\n'"]), retrieves=st.booleans(), seconds=st.floats(0.01, 20))
+    def arrive(self, tenant: str, retrieves: bool, seconds: float) -> None:
         job = self.process.job(tenant=tenant)
         job.retrieve() if retrieves else job.enter()
         self.jobs.append(job)
+        self.process.wait(seconds)
 
     @precondition(lambda self: self.alive and self.jobs)
     @rule(which=st.integers(0, 99))
@@ -125,8 +126,10 @@ class Bills(RuleBasedStateMachine):
         self.day.now += seconds
 
     @precondition(lambda self: self.alive)
-    @rule()
-    def kill(self) -> None:
+    @rule(ticked=st.booleans())
+    def kill(self, ticked: bool) -> None:
+        if ticked:
+            self.tick()
         self.settle_life(self.known)  # what it did since its last tick is lost, and was not billed
         self.process.kill()
 
@@ -144,10 +147,8 @@ class Bills(RuleBasedStateMachine):
         self.jobs.clear()
         self.alive = False
 
-    @invariant()
+    @rule()
     def every_window_adds_up(self) -> None:
-        if not self.lives:
-            return
         database = self.process.database
         marks = sorted(self.marks)
         check(statement(database, *ALWAYS), None if self.alive else self.owed_usd)
@@ -168,11 +169,13 @@ class Bills(RuleBasedStateMachine):
             last.sink.close()
             found = statement(SqliteDatabase(Path(self.folder.name) / "ledger.db"), *ALWAYS)
             check(found, self.owed_usd)
+            self.process = last
+            self.every_window_adds_up()
             assert abs(found.in_progress_usd) < Decimal("1e-6")
         self.folder.cleanup()
 
 
 TestBills = Bills.TestCase
 TestBills.settings = settings(
-    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -10,18 +10,20 @@ from decimal import Decimal
 from serving.accounting.ledger.database import Database
 from serving.accounting.ledger.rows import LOST, UNWRITTEN
 
+_EVERY = (0, 1)
 _BILL = (
     "SELECT runs.usd_per_hour, SUM(periods.billed_s), SUM(periods.busy_s), SUM(periods.host_s), SUM(periods.idle_s), "
     "SUM(settled_busy), SUM(settled_host), SUM(settled_idle) FROM ("
     "SELECT run_id, billed_s, busy_s, host_s, idle_s, settled_busy_s AS settled_busy, settled_host_s AS settled_host, "
     "settled_idle_s AS settled_idle FROM periods WHERE ended_at > ? AND ended_at <= ?"
-    ") AS periods JOIN runs ON runs.run_id = periods.run_id GROUP BY runs.usd_per_hour"
+    ") AS periods JOIN runs ON runs.run_id = periods.run_id WHERE runs.simulated IN (?, ?) GROUP BY runs.usd_per_hour"
 )
 _ROWS = (
     "SELECT requests.outcome, COUNT(*), SUM(CAST(requests.allocation_usd AS NUMERIC)), "
     "SUM(CAST(requests.usage_usd AS NUMERIC)) FROM periods "
     "JOIN requests ON requests.run_id = periods.run_id AND requests.period = periods.seq "
-    "WHERE periods.ended_at > ? AND periods.ended_at <= ? GROUP BY requests.outcome"
+    "JOIN runs ON runs.run_id = periods.run_id "
+    "WHERE periods.ended_at > ? AND periods.ended_at <= ? AND runs.simulated IN (?, ?) GROUP BY requests.outcome"
 )
 
 
@@ -55,12 +57,13 @@ class Statement:
         return self.billed_usd - parts
 
 
-def statement(ledger: Database, since: float, until: float) -> Statement:
+def statement(ledger: Database, since: float, until: float, *, simulated: bool | None = None) -> Statement:
     """Of the periods that end after `since` and not after `until` (seconds since 1970), at every gateway that writes
-    into this ledger. Raises LedgerError."""
+    into this ledger; `simulated`: only of simulated engines, or only of real ones. Raises LedgerError."""
+    bounds = (since, until, *(_EVERY if simulated is None else (int(simulated), int(simulated))))
     billed_s = busy_s = host_s = idle_s = 0.0
     billed = in_progress = not_drawn = Decimal(0)
-    for usd_per_hour, *seconds in ledger.rows(_BILL, (since, until)):
+    for usd_per_hour, *seconds in ledger.rows(_BILL, bounds):
         run_billed_s, run_busy_s, run_host_s, run_idle_s, busy, host, idle = seconds
         billed_s, busy_s = billed_s + run_billed_s, busy_s + run_busy_s
         host_s, idle_s = host_s + run_host_s, idle_s + run_idle_s
@@ -69,7 +72,7 @@ def statement(ledger: Database, since: float, until: float) -> Statement:
         in_progress += Decimal(run_busy_s - busy + run_host_s - host) * usd_per_s
         not_drawn += Decimal(run_idle_s - idle) * usd_per_s
     requests, spent, used, lost = 0, Decimal(0), Decimal(0), Decimal(0)
-    for outcome, count, allocation, usage in ledger.rows(_ROWS, (since, until)):
+    for outcome, count, allocation, usage in ledger.rows(_ROWS, bounds):
         if outcome in (LOST, UNWRITTEN):
             lost += Decimal(str(allocation))
         else:
