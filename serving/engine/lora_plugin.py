@@ -6,14 +6,15 @@ this costs next to nothing. The gateway asks `active` whether the engine that it
 operations a slot must stay empty (see loras.py).
 """
 
+import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import Any
 
 NAME = "breakeven_grouped_lora"
 GROUP = "vllm.general_plugins"
-# What switches it off, in vLLM's --additional-config.
-KEY = "grouped_cpu_lora"
+# For vLLM's --additional-config.
+_KEY = "grouped_cpu_lora"
+OFF = json.dumps({_KEY: False})
 TESTED = ("0.32.0",)
 
 _WRAPPER = "serving.engine.grouped_lora.GroupedPunicaCPU"
@@ -50,17 +51,20 @@ def register() -> None:
         platform.get_punica_wrapper = classmethod(lambda _: _choose(stock))
 
 
+def refusal(settings: object, found: str | None) -> str | None:
+    """Why vLLM `found` with this --additional-config keeps its own operations; None if it does not."""
+    if isinstance(settings, dict) and not settings.get(_KEY, True):
+        return "they are switched off"
+    return None if found in TESTED else f"they were tested with vLLM {', '.join(TESTED)}, not {found}"
+
+
 def _choose(stock: Callable[[], str]) -> str:
     from vllm.config import get_current_vllm_config
     from vllm.logger import init_logger
 
+    reason = refusal(get_current_vllm_config().additional_config, vllm_version())
+    if reason is None:
+        return _WRAPPER
     # A logger of vLLM's own tree, or its lines would go nowhere.
-    logger = init_logger("vllm.plugins.breakeven")
-    settings: Any = get_current_vllm_config().additional_config
-    if isinstance(settings, dict) and not settings.get(KEY, True):
-        logger.info("Grouped LoRA operations are switched off.")
-        return stock()
-    if (found := vllm_version()) not in TESTED:
-        logger.warning("Grouped LoRA operations were tested with vLLM %s, not %s: not used.", ", ".join(TESTED), found)
-        return stock()
-    return _WRAPPER
+    init_logger("vllm.plugins.breakeven").warning("Grouped LoRA operations are not used: %s.", reason)
+    return stock()
