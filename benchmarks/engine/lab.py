@@ -56,7 +56,7 @@ def vllm(
     command += ["--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048"]
     command += ["--disable-uvicorn-access-log", *arguments]
     if loras:
-        command += ["--enable-lora", "--lora-modules", *(f"{each.name}={each}" for each in loras)]
+        command += ["--lora-modules", *(f"{each.name}={each}" for each in loras)]
     variables = child_environment({"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", **(environment or {})})
     with process(command, log, variables):
         yield Server(f"http://127.0.0.1:{port}", ("base", *(each.name for each in loras)))

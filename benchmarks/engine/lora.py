@@ -25,7 +25,7 @@ from benchmarks.workload import synthetic
 _RANK, _ADAPTERS = 8, 4
 _MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # As the gateway starts its engine, with adapters.
-_FLAGS = ("--max-lora-rank", "16", "--max-cpu-loras", "16", "--lora-target-modules", *_MODULES)
+FLAGS = ("--enable-lora", "--max-lora-rank", "16", "--max-cpu-loras", "16", "--lora-target-modules", *_MODULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def measure(model: Path, given: argparse.Namespace, origin: Origin) -> Result:
         loras = [make_adapter(folder / f"adapter-{number}", model, number) for number in range(_ADAPTERS)]
         # Stock operations need one slot that stays empty.
         slots = _ADAPTERS + given.stock
-        flags = (*_FLAGS, "--max-loras", str(slots), "--additional-config", json.dumps({"grouped_cpu_lora": not given.stock}))
+        flags = (*FLAGS, "--max-loras", str(slots), "--additional-config", json.dumps({"grouped_cpu_lora": not given.stock}))
         plain = stack.enter_context(vllm(model, given.logs / "plain.log"))
         adapted = stack.enter_context(vllm(model, given.logs / "adapted.log", *flags, loras=loras))
         ready(plain.url, adapted.url)
