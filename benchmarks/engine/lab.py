@@ -140,7 +140,9 @@ def drive(  # noqa: PLR0913  # each of them differs between experiments
     seconds = time.perf_counter() - began
     for row in rows:
         if row.outcome != "answered" or row.completion_tokens != max_tokens:
-            raise EndpointError(f"request {row.index} of {models}: {row.outcome}, {row.completion_tokens} tokens, {row.error}")
+            raise EndpointError(
+                f"request {row.index} of {models}: {row.outcome}, {row.completion_tokens} tokens, {row.error}"
+            )
     return timing(rows, seconds)
 
 

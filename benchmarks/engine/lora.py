@@ -77,7 +77,13 @@ def measure(model: Path, given: argparse.Namespace, origin: Origin) -> Result:
         loras = [make_adapter(folder / f"adapter-{number}", model, number) for number in range(_ADAPTERS)]
         # Stock operations need one slot that stays empty.
         slots = _ADAPTERS + given.stock
-        flags = (*FLAGS, "--max-loras", str(slots), "--additional-config", json.dumps({"grouped_cpu_lora": not given.stock}))
+        flags = (
+            *FLAGS,
+            "--max-loras",
+            str(slots),
+            "--additional-config",
+            json.dumps({"grouped_cpu_lora": not given.stock}),
+        )
         plain = stack.enter_context(vllm(model, given.logs / "plain.log"))
         adapted = stack.enter_context(vllm(model, given.logs / "adapted.log", *flags, loras=loras))
         ready(plain.url, adapted.url)
@@ -121,7 +127,9 @@ def _conditions(rounds: dict[str, list[Timing]]) -> tuple[Condition, ...]:
 def main() -> None:
     """Prints the result and writes it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, help="folder of a Llama checkpoint, such as .breakeven/models/smollm2-135m-instruct")
+    parser.add_argument(
+        "model", type=Path, help="folder of a Llama checkpoint, such as .breakeven/models/smollm2-135m-instruct"
+    )
     parser.add_argument("--stock", action="store_true", help="vLLM's own operations")
     parser.add_argument("--requests", type=int, default=64, help="of each condition in a round")
     parser.add_argument("--rounds", type=int, default=2)

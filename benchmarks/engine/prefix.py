@@ -11,9 +11,9 @@ import random
 import statistics
 import tempfile
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -36,10 +36,7 @@ _ENGINES = {
     "blocks of 128": ("--block-size", "128"),
     "blocks of 32": ("--block-size", "32"),
 }
-_ORDERS: dict[str, Callable[[Sequence[Passage]], Sequence[Passage]]] = {
-    "document order": lambda passages: sorted(passages, key=lambda each: (each.source, each.start, each.id)),
-    "best first": lambda passages: passages,
-}
+_ORDERS = ("document order", "best first")
 _COUNTERS = ("vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total", "vllm:prompt_tokens_total")
 
 
@@ -82,7 +79,9 @@ def found_passages(examples: Path) -> dict[str, tuple[Passage, ...]]:
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder), embedder.fingerprint, embedder.dimensions)
         retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
-        retriever.ingest_many(_ME, _KNOWLEDGE, [(source, file.read_bytes()) for source, file in walk(examples / "handbook").files])
+        retriever.ingest_many(
+            _ME, _KNOWLEDGE, [(source, file.read_bytes()) for source, file in walk(examples / "handbook").files]
+        )
         least = Retrieval.model_validate({}).min_score
         found = {each: retriever.search(_ME, _KNOWLEDGE, each, _TOP_K, least).passages for each in asked}
         store.close()
@@ -90,11 +89,10 @@ def found_passages(examples: Path) -> dict[str, tuple[Passage, ...]]:
 
 
 def compose(question: str, passages: Sequence[Passage], order: str) -> list[Message]:
-    """As the gateway does, but for the order of the passages."""
-    ranked = _ORDERS[order](passages)
-    blocks = [f"[{number}] {each.title} > {each.heading}\n{each.text}" for number, each in enumerate(ranked, start=1)]
-    system = "\n\n".join([f"{Retrieval.model_validate({}).instructions}\n\nPassages:", *blocks])
-    return [{"role": "system", "content": system}, {"role": "user", "content": question}]
+    """As the gateway does. It sorts by source, which the model is not shown: renamed by rank, the best comes first."""
+    if order == "best first":
+        passages = [replace(each, source=f"{rank:03}") for rank, each in enumerate(passages)]
+    return prompt.compose([{"role": "user", "content": question}], passages, Retrieval.model_validate({}).instructions)
 
 
 def measure(given: argparse.Namespace, origin: Origin) -> Result:
@@ -106,7 +104,13 @@ def measure(given: argparse.Namespace, origin: Origin) -> Result:
         variables = {"VLLM_SERVER_DEV_MODE": "1"}  # for the endpoint that empties the cache
         servers = {
             name: stack.enter_context(
-                vllm(given.model, given.logs / f"{name.replace(' ', '-')}.log", *flags, "--enforce-eager", environment=variables)
+                vllm(
+                    given.model,
+                    given.logs / f"{name.replace(' ', '-')}.log",
+                    *flags,
+                    "--enforce-eager",
+                    environment=variables,
+                )
             )
             for name, flags in _ENGINES.items()
         }
@@ -135,7 +139,16 @@ def _round(server: Server, prompts: list[list[Message]]) -> tuple[float, ...]:
 def _arm(engine: str, order: str, rounds: list[tuple[float, ...]], first: float) -> Arm:
     rate, tokens, seconds, ttft = (statistics.median(column) for column in zip(*rounds, strict=True))
     usd = seconds / 3600 * 1000
-    return Arm(engine, order, round(rate, 3), round(tokens, 1), round(seconds, 4), round(usd, 4), round(seconds / first, 3), round(ttft, 3))
+    return Arm(
+        engine,
+        order,
+        round(rate, 3),
+        round(tokens, 1),
+        round(seconds, 4),
+        round(usd, 4),
+        round(seconds / first, 3),
+        round(ttft, 3),
+    )
 
 
 def main() -> None:

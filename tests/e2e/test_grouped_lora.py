@@ -82,7 +82,9 @@ async def test_mixed_swapped_and_alone_and_by_vllm_itself_are_the_same(tmp_path:
         expected = await alone(child)
         for ask in ASK:
             answers = [expected[model, ask] for model in ("base", *NAMES)]
-            assert len({max(each.values()) for each in answers}) == 4, "the adapters must differ for this to show anything"
+            assert len({max(each.values()) for each in answers}) == 4, (
+                "the adapters must differ for this to show anything"
+            )
         for number in range(3):
             wanted = [asked for asked in expected for _ in range(2)]
             tasks = (score(child, *asked, f"mixed {number} {at}") for at, asked in enumerate(wanted))
@@ -92,6 +94,9 @@ async def test_mixed_swapped_and_alone_and_by_vllm_itself_are_the_same(tmp_path:
         await child.unload_adapter(NAMES[0])
         assert child.refusal(NAMES[0]) is not None
         await child.load_adapter(LoraModule(NAMES[0], tmp_path / "ours" / NAMES[0], 8))
-        assert_near({(NAMES[0], ASK[0]): await score(child, NAMES[0], ASK[0], "again")}, {(NAMES[0], ASK[0]): expected[NAMES[0], ASK[0]]})
+        assert_near(
+            {(NAMES[0], ASK[0]): await score(child, NAMES[0], ASK[0], "again")},
+            {(NAMES[0], ASK[0]): expected[NAMES[0], ASK[0]]},
+        )
     async with engine(tmp_path / "stock", plugin=False) as child:
         assert_near(await alone(child), expected)

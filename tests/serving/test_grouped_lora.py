@@ -77,7 +77,9 @@ def seeded() -> None:
 
 @pytest.mark.parametrize("slots", BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize("outputs", [QKV, (64, 64), (80,)], ids=["qkv", "gate_up", "one"])
-def test_as_near_to_the_exact_result_as_vllm_and_base_rows_untouched(slots: list[int], outputs: tuple[int, ...]) -> None:
+def test_as_near_to_the_exact_result_as_vllm_and_base_rows_untouched(
+    slots: list[int], outputs: tuple[int, ...]
+) -> None:
     weights = layer(outputs)
     x, y = torch.randn(len(slots), INPUTS).bfloat16(), torch.randn(len(slots), sum(outputs)).bfloat16()
     right, stock, ours = exact(slots, x, y, weights), y.clone(), y.clone()
@@ -139,7 +141,12 @@ def test_what_vllm_writes_into_its_slots_later_is_used() -> None:
     for mine, theirs in zip((*weights.a, *weights.b), (*other.a, *other.b), strict=True):
         mine[1] = 0
         mine[1, 0].copy_(theirs[1, 0])
-    mixed = Layer(*(tuple(torch.stack([w[0], o[1]]) for w, o in zip(*pair)) for pair in ((weights.a, other.a), (weights.b, other.b))))
+    mixed = Layer(
+        *(
+            tuple(torch.stack([w[0], o[1]]) for w, o in zip(*pair))
+            for pair in ((weights.a, other.a), (weights.b, other.b))
+        )
+    )
     grouped.add_lora_linear(y, x, weights.a, weights.b, 1.0, QKV)
     torch.testing.assert_close(y.double(), exact(slots, x, torch.zeros_like(y), mixed), rtol=2**-6, atol=2**-5)
 
@@ -161,7 +168,10 @@ def test_every_row_with_an_adapter_is_in_segments_once() -> None:
                 if each.foreign is None:
                     mine = [each.first]
                 else:
-                    mine = [each.first + slot for slot in (~each.foreign[row - each.start, :, 0]).nonzero().flatten().tolist()]
+                    mine = [
+                        each.first + slot
+                        for slot in (~each.foreign[row - each.start, :, 0]).nonzero().flatten().tolist()
+                    ]
                 for slot in mine:
                     assert seen[row] == -1
                     seen[row] = slot
@@ -171,4 +181,6 @@ def test_every_row_with_an_adapter_is_in_segments_once() -> None:
 def test_a_prompt_scored_beside_an_adapted_output_layer_is_an_error_with_a_reason() -> None:
     weights = layer((200,))
     with pytest.raises(ValueError, match="cannot score prompts"):
-        wrapper(GroupedPunicaCPU, [0, 1]).add_lora_logits(torch.zeros(9, 200), torch.zeros(9, INPUTS), weights.a[0], weights.b[0], 1.0)
+        wrapper(GroupedPunicaCPU, [0, 1]).add_lora_logits(
+            torch.zeros(9, 200), torch.zeros(9, INPUTS), weights.a[0], weights.b[0], 1.0
+        )

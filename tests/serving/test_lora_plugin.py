@@ -65,9 +65,13 @@ def test_with_the_plugin_slots_are_swapped_and_without_it_one_stays_empty(
 
 
 def test_where_it_was_not_installed_it_is_not_counted_on(tmp_path: Path) -> None:
-    lonely = "import sys; sys.path.insert(0, sys.argv[1]); from serving.engine.lora_plugin import active; print(active({}))"
+    lonely = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from serving.engine.lora_plugin import active; print(active({}))"
+    )
     # -S: without site-packages, and so without anybody's entry points.
-    done = subprocess.run([sys.executable, "-S", "-c", lonely, ROOT], capture_output=True, check=True, cwd=tmp_path, text=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", lonely, ROOT], capture_output=True, check=True, cwd=tmp_path, text=True
+    )
     assert done.stdout == "False\n"
 
 
