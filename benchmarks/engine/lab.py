@@ -109,7 +109,7 @@ class Timing:
     e2e: Percentiles | None
 
 
-def drive(  # noqa: PLR0913  # each of them differs between experiments
+def drive(
     url: str, models: Sequence[str], workload: Workload, *, concurrency: int, requests: int, max_tokens: int = 64
 ) -> Timing:
     """A closed loop whose users are split evenly over `models`; every answer has exactly `max_tokens` tokens.

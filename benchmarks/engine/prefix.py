@@ -1,8 +1,8 @@
-"""What the engine's prefix cache saves where many ask about the same topics: `python -m benchmarks.engine.prefix MODEL`.
+"""What a prefix cache saves where many ask about the same topics: `python -m benchmarks.engine.prefix MODEL`.
 
 Questions on the example handbook are drawn with repetition, passages are found and the prompt is composed as the
-gateway does it. The same requests go to engines with and without a prefix cache, with the passages in document order,
-as the gateway has them, and best first. The engine is never idle meanwhile, so seconds per query are what a query costs.
+gateway does it. The same requests go to engines with and without such a cache, with the passages in document order, as
+the gateway has them, and best first. The engine is never idle meanwhile, so seconds per query are what one costs.
 """
 
 import argparse

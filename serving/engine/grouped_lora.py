@@ -70,8 +70,8 @@ def segments(slots: torch.Tensor) -> tuple[Segment, ...]:
 
 def _mixed(slots: torch.Tensor, start: int, stop: int) -> list[Segment]:
     own = slots[start:stop]
-    used: list[int] = own[own >= 0].unique().tolist()
-    if len(used) == 1 and int(own.min()) == used[0]:
+    used = sorted(set(own.tolist()) - {-1})
+    if len(used) == 1 and own.min() >= 0:
         return [Segment(start, stop, used[0], used[0] + 1)]
     # Slots that are not neighbours get a segment each: the weights between them would be multiplied for nothing.
     firsts = [slot for slot in used if slot - 1 not in used]

@@ -1,10 +1,10 @@
 """Which adapters an engine is to have: kept outside its process, so that a new one gets them all again.
 
 `max_loras` bounds the adapters of one batch: as many slots there are, and vLLM swaps the rest in and out by last use.
-Its own CPU operations, which run where our plugin does not (lora_plugin.py), read "no adapter" as the last slot, so that
-one must stay empty, or a base request beside an adapter's gets that adapter's weights. vLLM fills a slot per loaded
-adapter and starts to swap when none is left; so there each adapter kept in memory has a slot, there is one more, and a
-load that would take the last one is refused.
+Its own CPU operations, which run where our plugin does not (lora_plugin.py), read "no adapter" as the last slot, so
+that one must stay empty, or a base request beside an adapter's gets that adapter's weights. vLLM fills a slot per
+loaded adapter and starts to swap when none is left; so there each adapter kept in memory has a slot, there is one more,
+and a load that would take the last one is refused.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Our LoRA operations in a real vLLM: three adapters in two slots and base requests, mixed and alone, and vLLM's own."""
+"""Our LoRA operations in a real vLLM: three adapters in two slots and base requests, mixed and alone; and its own."""
 
 import asyncio
 import json
@@ -10,11 +10,11 @@ import pytest
 
 from benchmarks.engine.lora import make_adapter
 from serving.engine import LoraModule
+from serving.engine.checkpoint import prepare_weights
 from serving.engine.child import VllmChild
 from serving.engine.device import Device
-from serving.engine.loras import Loras
 from serving.engine.lora_plugin import active
-from serving.engine.checkpoint import prepare_weights
+from serving.engine.loras import Loras
 from serving.sections import Engine
 from serving.settings import child_environment
 from tests.conftest import HOME

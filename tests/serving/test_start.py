@@ -17,6 +17,7 @@ from serving.auth import KeyStore
 from serving.engine.arguments import server_command
 from serving.engine.child import VllmChild
 from serving.engine.device import GPU_MODEL, Device
+from serving.engine.lora_plugin import OFF
 from serving.engine.loras import Loras, linear_modules, lora_arguments
 from serving.engine.protocol import AdapterRefused, LoraModule
 from serving.engine.weights import WeightsError, sha256_of
@@ -76,9 +77,9 @@ def test_slots_for_adapters() -> None:
     loras = (LoraModule("a@1", Path("/adapters/a"), 8), LoraModule("b@2", Path("/adapters/b"), 24))
     swapping = "--enable-lora --max-lora-rank 32 --max-loras 2 --max-cpu-loras 6"
     assert " ".join(lora_arguments(settings, loras, spare=False)) == swapping
-    # With vLLM's own operations on a CPU: one slot more than adapters, which stays empty, whether or not there is a plugin.
-    spare = '--enable-lora --max-lora-rank 16 --max-loras 7 --max-cpu-loras 7 --additional-config {"grouped_cpu_lora": false}'
-    assert " ".join(lora_arguments(settings, (), spare=True)) == spare
+    # With vLLM's own operations on a CPU: one slot more than adapters, which stays empty.
+    spare = "--enable-lora --max-lora-rank 16 --max-loras 7 --max-cpu-loras 7 --additional-config"
+    assert " ".join(lora_arguments(settings, (), spare=True)) == f"{spare} {OFF}"
 
 
 @pytest.mark.parametrize(
