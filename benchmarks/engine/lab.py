@@ -26,8 +26,6 @@ from benchmarks.summary import Percentiles
 from benchmarks.workload import Workload
 from serving.settings import child_environment
 
-_START_S = 300
-
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -77,9 +75,9 @@ def process(command: Sequence[str], log: Path, environment: dict[str, str]) -> I
             child.kill()
 
 
-def ready(*urls: str, path: str = "/health") -> None:
-    """Waits until all of them answer. Raises EndpointError after five minutes."""
-    deadline = time.monotonic() + _START_S
+def ready(*urls: str, path: str = "/health", within_s: float = 300) -> None:
+    """Waits until all of them answer. Raises EndpointError if one does not in time."""
+    deadline = time.monotonic() + within_s
     for url in urls:
         while True:
             try:
@@ -87,7 +85,7 @@ def ready(*urls: str, path: str = "/health") -> None:
                     break
             except (urllib.error.URLError, OSError):
                 if time.monotonic() > deadline:
-                    raise EndpointError(f"{url} did not come up in {_START_S} s; see its log") from None
+                    raise EndpointError(f"{url} did not come up in {within_s:g} s; see its log") from None
                 time.sleep(0.5)
 
 

@@ -11,6 +11,7 @@ import pytest
 from serving.engine.child import VllmChild
 from serving.engine.device import Device
 from serving.engine.lora_plugin import GROUP, NAME, OFF, TESTED, active, refusal, register, vllm_version
+from serving.engine.loras import Loras
 from serving.sections import Engine
 from tests.conftest import ROOT
 
@@ -30,8 +31,6 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def child(home: Path, kind: str = "cpu", **settings: object) -> list[str]:
     device = Device(kind, "test", 1)  # type: ignore[arg-type]  # either kind
-    from serving.engine.loras import Loras
-
     engine = Engine.model_validate({"max_loras": 3, "max_cpu_loras": 6, **settings})
     made = VllmChild(engine, model="m", base_model="m", device=device, loras=Loras(), home=home)
     return made.command(1)
