@@ -22,8 +22,9 @@ from tests.conftest import HOME
 pytestmark = pytest.mark.e2e
 NAMES = ("one@1", "two@2", "three@3")
 ASK = ("Name three colours.", "Where does the sun rise?", "Tell me about the sea and its tides.")
-# Natural logarithms of probabilities; what rounding to bfloat16 in another order of sums moves them by.
-ROUNDING = 0.15
+# Logits have 8 bits: near 16 they are 0.125 apart. Other batches sum in another order, which moves some by a step; other
+# operations round at other places in all 30 layers, which moves unlikely tokens by two. Adapters differ by far more.
+OTHER_BATCH, OTHER_OPERATIONS, ON_AVERAGE = 0.15, 0.4, 0.1
 Scores = dict[tuple[str, str], dict[str, float]]
 
 
@@ -67,12 +68,15 @@ async def alone(child: VllmChild) -> Scores:
     return {(model, ask): await score(child, model, ask, "alone") for model in ("base", *NAMES) for ask in ASK}
 
 
-def assert_near(found: Scores, expected: Scores) -> None:
-    for asked, scores in expected.items():
-        common = scores.keys() & found[asked].keys()
-        assert len(common) >= 4, (asked, scores, found[asked])
-        for token in common:
-            assert found[asked][token] == pytest.approx(scores[token], abs=ROUNDING), (asked, token)
+def assert_near(found: Scores, expected: Scores, within: float = OTHER_BATCH) -> None:
+    gaps = {
+        (asked, token): found[asked][token] - scores[token]
+        for asked, scores in expected.items()
+        for token in scores.keys() & found[asked].keys()
+    }
+    assert len(gaps) >= 4 * len(expected), (found, expected)  # of five tokens each
+    assert max(map(abs, gaps.values())) <= within, gaps
+    assert sum(map(abs, gaps.values())) / len(gaps) <= ON_AVERAGE, gaps
 
 
 async def test_mixed_swapped_and_alone_and_by_vllm_itself_are_the_same(tmp_path: Path) -> None:
@@ -99,4 +103,4 @@ async def test_mixed_swapped_and_alone_and_by_vllm_itself_are_the_same(tmp_path:
             {(NAMES[0], ASK[0]): expected[NAMES[0], ASK[0]]},
         )
     async with engine(tmp_path / "stock", plugin=False) as child:
-        assert_near(await alone(child), expected)
+        assert_near(await alone(child), expected, OTHER_OPERATIONS)
