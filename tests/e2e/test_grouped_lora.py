@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 NAMES = ("one@1", "two@2", "three@3")
 ASK = ("Name three colours.", "Where does the sun rise?", "Tell me about the sea and its tides.")
 # Logits have 8 bits: near 16 they are 0.125 apart. Other batches sum in another order, which moves some by a step;
-# other operations round at other places in all 30 layers, which moves unlikely tokens by two. Adapters differ by far more.
+# other operations round at other places in all 30 layers, which moves unlikely tokens by two. Adapters differ by more.
 OTHER_BATCH, OTHER_OPERATIONS, ON_AVERAGE = 0.15, 0.4, 0.1
 Scores = dict[tuple[str, str], dict[str, float]]
 
