@@ -48,14 +48,16 @@ class Server:
 def vllm(
     model: Path, log: Path, *arguments: str, environment: dict[str, str] | None = None, loras: Sequence[Path] = ()
 ) -> Iterator[Server]:
-    """A vLLM server for `model` as `base`, with one served name per adapter folder. Do not wait here: see `ready`."""
+    """A vLLM server for `model` as `base`, with one served name per adapter folder, and by default with the gateway's
+    settings for a CPU of few cores. Do not wait here: see `ready`."""
     port = free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048"]
-    command += ["--disable-uvicorn-access-log", *arguments]
+    command += ["--disable-uvicorn-access-log", "--max-num-batched-tokens", "1024", *arguments]
     if loras:
         command += ["--lora-modules", *(f"{each.name}={each}" for each in loras)]
-    variables = child_environment({"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", **(environment or {})})
+    given = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0", "HF_HUB_OFFLINE": "1"}
+    variables = child_environment({**given, **(environment or {})})
     with process(command, log, variables):
         yield Server(f"http://127.0.0.1:{port}", ("base", *(each.name for each in loras)))
 
