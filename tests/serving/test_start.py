@@ -14,8 +14,10 @@ from safetensors.numpy import save_file
 
 from serving.app import bind, check_bind
 from serving.auth import KeyStore
-from serving.engine.child import VllmChild, server_command
+from serving.engine.arguments import server_command
+from serving.engine.child import VllmChild
 from serving.engine.device import GPU_MODEL, Device
+from serving.engine.lora_plugin import OFF
 from serving.engine.loras import Loras, linear_modules, lora_arguments
 from serving.engine.protocol import AdapterRefused, LoraModule
 from serving.engine.weights import WeightsError, sha256_of
@@ -73,11 +75,11 @@ def test_the_engines_command_line() -> None:
 def test_slots_for_adapters() -> None:
     settings = Engine.model_validate({"max_loras": 2, "max_cpu_loras": 6})
     loras = (LoraModule("a@1", Path("/adapters/a"), 8), LoraModule("b@2", Path("/adapters/b"), 24))
-    on_gpu = "--enable-lora --max-lora-rank 32 --max-loras 2 --max-cpu-loras 6"
-    assert " ".join(lora_arguments(settings, loras, cpu=False)) == on_gpu
-    # One slot more than adapters, which stays empty.
-    on_cpu = "--enable-lora --max-lora-rank 16 --max-loras 7 --max-cpu-loras 7"
-    assert " ".join(lora_arguments(settings, (), cpu=True)) == on_cpu
+    swapping = "--enable-lora --max-lora-rank 32 --max-loras 2 --max-cpu-loras 6"
+    assert " ".join(lora_arguments(settings, loras, spare=False)) == swapping
+    # With vLLM's own operations on a CPU: one slot more than adapters, which stays empty.
+    spare = "--enable-lora --max-lora-rank 16 --max-loras 7 --max-cpu-loras 7 --additional-config"
+    assert " ".join(lora_arguments(settings, (), spare=True)) == f"{spare} {OFF}"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_adapters_may_change_what_a_known_checkpoint_has(
     save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "model.safetensors")
     assert linear_modules(tmp_path) == expected
     settings = Engine.model_validate({})
-    command = " ".join(lora_arguments(settings, (), cpu=True, modules=expected))
+    command = " ".join(lora_arguments(settings, (), spare=False, modules=expected))
     assert ("--lora-target-modules down_proj q_proj" in command) == bool(expected)
 
 
