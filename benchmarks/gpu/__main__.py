@@ -9,9 +9,8 @@ A stage that fails costs its own result only; the exit status is then 1. Consecu
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from rich.console import Console
 
@@ -27,36 +26,34 @@ from benchmarks.gpu.training import training
 from benchmarks.origin import cpu_model, gpus
 
 # In this order: those that use the same engine one after another.
-STAGES: Mapping[str, Callable[[Setup], None]] = MappingProxyType(
-    {
-        "fingerprint": fingerprint,
-        "correctness": correctness,
-        "base": base,
-        "grid": grid,
-        "sweep-rag": sweep_rag,
-        "sweep-plain": sweep_plain,
-        "prefix-on": prefix_on,
-        "gateway": gateway,
-        "prefix-off": prefix_off,
-        "adapters": adapters,
-        "training": training,
-    }
-)
+STAGES: dict[str, Callable[[Setup], None]] = {
+    "fingerprint": fingerprint,
+    "correctness": correctness,
+    "base": base,
+    "grid": grid,
+    "sweep-rag": sweep_rag,
+    "sweep-plain": sweep_plain,
+    "prefix-on": prefix_on,
+    "gateway": gateway,
+    "prefix-off": prefix_off,
+    "adapters": adapters,
+    "training": training,
+}
 
 
 def run_stages(setup: Setup, names: Sequence[str]) -> list[str]:
-    """Runs those that have no result yet; returns the names of those that failed."""
+    """Runs those that have no result yet; returns those that failed."""
     failed = []
     try:
         for name in names:
-            if name != "references" and (done := setup.result(name)):
+            if done := setup.result(name):
                 setup.console.print(f"{name}: {done.name} is there, skipped", highlight=False)
                 continue
             if name in ("training", "references"):
                 setup.close()  # it needs the memory
             began = time.monotonic()
             try:
-                (references if name == "references" else STAGES[name])(setup)
+                (STAGES | {"references": references})[name](setup)
             except (BenchmarkError, AdapterError, OSError) as error:
                 failed.append(name)
                 setup.console.print(f"{name}: failed: {error}", style="red", markup=False, highlight=False)

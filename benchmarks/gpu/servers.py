@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -56,23 +57,50 @@ class Engine:
         return f"{self.name}, {loras}, bfloat16, {' '.join(self.arguments)}"
 
 
+class Site(Protocol):
+    """Where the experiment runs."""
+
+    @property
+    def gpu(self) -> bool:
+        """Whether it has one; else a CPU takes its place, to try the script."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Of the GPU, or of the CPU in its place."""
+        ...
+
+    @property
+    def price(self) -> GpuPrice:
+        """Of an hour of it."""
+        ...
+
+    def engine(self, engine: Engine) -> AbstractContextManager[str]:
+        """Its OpenAI base URL, once it answers. EndpointError if it never does."""
+        ...
+
+    def gateway(self, engine_url: str, home: Path) -> AbstractContextManager[str]:
+        """The gateway over a running engine, priced as this machine is."""
+        ...
+
+
 @dataclass(frozen=True)
 class Machine:
-    """Where it runs: on its GPU or, to try the script, on the CPU. `logs` is where servers write."""
+    """This machine. `logs` is where servers write."""
 
     gpu: bool
-    gpu_name: str
+    name: str
     logs: Path
 
     @property
     def price(self) -> GpuPrice:
-        """Of an hour of it, from the price file."""
+        """See Site; from the price file."""
         book = load_prices()
-        return book.gpu_for(self.gpu_name) if self.gpu else book.cpu
+        return book.gpu_for(self.name) if self.gpu else book.cpu
 
     @contextmanager
     def engine(self, engine: Engine) -> Iterator[str]:
-        """Its OpenAI base URL, once it answers. EndpointError with the log's last lines if it never does."""
+        """See Site. The error has the log's last lines."""
         port = _free_port()
         environment = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONUNBUFFERED": "1"}
         if not self.gpu:
@@ -84,7 +112,7 @@ class Machine:
 
     @contextmanager
     def gateway(self, engine_url: str, home: Path) -> Iterator[str]:
-        """The gateway over a running engine, priced as this machine is."""
+        """See Site."""
         port, price = _free_port(), self.price
         home.mkdir(parents=True, exist_ok=True)
         config = home / "gateway.yaml"
