@@ -46,6 +46,7 @@ class FakeSite:
 
     @contextmanager
     def gateway(self, engine_url: str, home: Path) -> Iterator[str]:
+        home.mkdir(parents=True)
         yield engine_url
 
 
@@ -110,13 +111,13 @@ async def test_results_say_where_they_come_from(setup: Setup) -> None:
 
 def test_what_is_missing_is_said_before_anything_starts(tmp_path: Path) -> None:
     quiet = Console(quiet=True)
-    with pytest.raises(PlanError, match="serving.engine.weights"):
+    with pytest.raises(PlanError, match=r"serving\.engine\.weights"):
         make_setup(tmp_path, tmp_path, tmp_path, "tiny", "cpu", quiet)
 
 
 def test_an_engine_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
     machine = Machine(gpu=False, name="a CPU", logs=tmp_path)
-    with pytest.raises(EndpointError, match="its log .* ends:"), machine.engine(Engine(tmp_path / "no model", "x")):
+    with pytest.raises(EndpointError, match=r"its log .* ends:"), machine.engine(Engine(tmp_path / "no model", "x")):
         pass
 
 
