@@ -15,15 +15,16 @@ from benchmarks.errors import EndpointError
 from serving.settings import child_environment
 
 _START_S = 600.0
-_STOP_S = 30.0
 _POLL_S = 0.3
 
 
 @contextmanager
-def server(command: Sequence[str], ready: str, log: Path, environment: Mapping[str, str]) -> Iterator[int]:
+def server(
+    command: Sequence[str], ready: str, log: Path, environment: Mapping[str, str], stop_s: float = 30.0
+) -> Iterator[int]:
     """Its process id, once `ready` (a URL) answers 200. EndpointError with the last lines of its log if it never does.
 
-    It is ended by Ctrl-C's signal, and what outlives that, by kill.
+    It is ended by Ctrl-C's signal, and what outlives that by `stop_s`, by kill.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
@@ -36,7 +37,7 @@ def server(command: Sequence[str], ready: str, log: Path, environment: Mapping[s
     finally:
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_S)
+            process.wait(stop_s)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.economics.demand_fit import fit_demand
-from benchmarks.errors import EndpointError, PlanError
+from benchmarks.economics.demand_fit import ShapeRun, fit_demand
+from benchmarks.errors import PlanError
 from benchmarks.gpu.__main__ import STAGES, make_setup, run_stages
 from benchmarks.gpu.scale import FULL, TINY
-from benchmarks.gpu.servers import Engine, Machine
+from benchmarks.gpu.servers import Engine
 from benchmarks.gpu.setup import MODEL, Setup
 from benchmarks.load.files import read_results
 from benchmarks.measurements import shape_runs, sweep_points
@@ -115,12 +115,6 @@ def test_what_is_missing_is_said_before_anything_starts(tmp_path: Path) -> None:
         make_setup(tmp_path, tmp_path, tmp_path, "tiny", "cpu", quiet)
 
 
-def test_an_engine_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
-    machine = Machine(gpu=False, name="a CPU", logs=tmp_path)
-    with pytest.raises(EndpointError, match=r"its log .* ends:"), machine.engine(Engine(tmp_path / "no model", "x")):
-        pass
-
-
 def test_the_command_line_differs_between_gpu_and_cpu(tmp_path: Path) -> None:
     engine = Engine(tmp_path, "m", {"a": tmp_path, "b": tmp_path}, 16)
     gpu, cpu = engine.command(1, gpu=True), engine.command(1, gpu=False)
@@ -131,8 +125,6 @@ def test_the_command_line_differs_between_gpu_and_cpu(tmp_path: Path) -> None:
 
 def test_the_full_grid_identifies_the_demand() -> None:
     """With demand as the model has it, the grid gives its terms back; a grid that could not would be refused."""
-    from benchmarks.economics.demand_fit import ShapeRun
-
     cells = [
         ShapeRun(prompt, output, concurrency, 0.001 + 2e-5 * prompt + 1e-5 * output + 6e-3 * output / concurrency)
         for prompt, output in FULL.grid

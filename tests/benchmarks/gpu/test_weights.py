@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ CONFIG = {**TINY.model, "hidden_size": 64, "intermediate_size": 96, "head_dim": 
 
 def test_a_model_with_weights_loads_without_a_missing_tensor(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", CONFIG, small_base(tmp_path / "base"), weights=True)
-    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    model, info = loaded
     assert (info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"]) == (set(), set(), set())
     assert model.dtype == torch.bfloat16
     weights = model.lm_head.weight.float()
@@ -33,9 +35,9 @@ def test_an_adapter_fits_the_model(tmp_path: Path) -> None:
 
     folder = write_model(tmp_path / "model", CONFIG, small_base(tmp_path / "base"), weights=True)
     first, second = (write_adapter(tmp_path / str(seed), CONFIG, 4, seed) for seed in (1, 2))
-    plain = AutoModelForCausalLM.from_pretrained(folder)
+    plain: Any = AutoModelForCausalLM.from_pretrained(folder)
     before = plain(torch.tensor([[1, 2, 3]])).logits
-    adapted = PeftModel.from_pretrained(plain, first)
+    adapted: Any = PeftModel.from_pretrained(plain, first)
     assert adapted.peft_config["default"].r == 4
     assert not torch.equal(before, adapted(torch.tensor([[1, 2, 3]])).logits)
     files = [(each / "adapter_model.safetensors").read_bytes() for each in (first, second)]
