@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks.beir import JudgedSet, load
 from benchmarks.origin import Origin
-from benchmarks.summary import Percentiles
+from benchmarks.load.summary import Percentiles
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder
 from retrieval.errors import UnreadableDocument

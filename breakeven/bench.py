@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.load import bench as run_bench
-from benchmarks.plan import LoadPlan, Slo
-from benchmarks.workload import questions, synthetic
+from benchmarks.load.run import bench as run_bench
+from benchmarks.load.plan import LoadPlan, Slo
+from benchmarks.load.workload import questions, synthetic
 from breakeven.console import Config, output
 from serving.access import gateway_url
 from serving.settings import client_api_key, load_settings

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.errors import ModelError
-from benchmarks.plan import Slo
-from benchmarks.summary import percentile
+from benchmarks.load.plan import Slo
+from benchmarks.load.summary import percentile
 
 
 @dataclass(frozen=True, slots=True)

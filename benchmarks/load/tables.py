@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.summary import Summary
+from benchmarks.load.summary import Summary
 
 
 def print_summary(summary: Summary, console: Console | None = None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.plan import LoadPlan
+from benchmarks.load.plan import LoadPlan
 
 _REFRESH_S = 0.2
 

@@ -17,13 +17,13 @@ import aiohttp
 from rich.console import Console
 
 from benchmarks.errors import EndpointError
-from benchmarks.plan import LoadPlan
-from benchmarks.progress import Tally, show
-from benchmarks.record import LoadResult, RequestRow, RowFile, RunHeader, describe
-from benchmarks.request import timed_request
-from benchmarks.summary import Summary, summarise
-from benchmarks.tables import print_summary
-from benchmarks.workload import poisson_arrivals
+from benchmarks.load.plan import LoadPlan
+from benchmarks.load.progress import Tally, show
+from benchmarks.load.record import LoadResult, RequestRow, RowFile, RunHeader, describe
+from benchmarks.load.request import timed_request
+from benchmarks.load.summary import Summary, summarise
+from benchmarks.load.tables import print_summary
+from benchmarks.load.workload import poisson_arrivals
 
 # A refused connection fails in microseconds: without a pause, users of a dead server would fill the disk with rows.
 _PAUSE_AFTER_REFUSAL_S = 0.5

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import PlanError
-from benchmarks.workload import poisson_arrivals, questions, synthetic
+from benchmarks.load.workload import poisson_arrivals, questions, synthetic
 
 
 def test_questions_come_in_order_and_round_again(tmp_path: Path) -> None:

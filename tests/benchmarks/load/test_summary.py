@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.plan import Slo
-from benchmarks.record import LoadResult, RequestRow, RunHeader
-from benchmarks.summary import Percentiles, percentile, summarise
-from benchmarks.tables import print_summary
+from benchmarks.load.plan import Slo
+from benchmarks.load.record import LoadResult, RequestRow, RunHeader
+from benchmarks.load.summary import Percentiles, percentile, summarise
+from benchmarks.load.tables import print_summary
 
 COST: dict[str, Any] = {
     "allocation_usd": "0.0000300000",

@@ -13,12 +13,12 @@ from aiohttp import web
 from rich.console import Console
 
 from benchmarks.errors import BenchmarkError, EndpointError, PlanError
-from benchmarks.load import bench, run_load
-from benchmarks.plan import LoadPlan, Slo
-from benchmarks.progress import Tally, show
-from benchmarks.record import RowFile, describe, read_rows
-from benchmarks.summary import summarise
-from benchmarks.workload import synthetic
+from benchmarks.load.run import bench, run_load
+from benchmarks.load.plan import LoadPlan, Slo
+from benchmarks.load.progress import Tally, show
+from benchmarks.load.record import RowFile, describe, read_rows
+from benchmarks.load.summary import summarise
+from benchmarks.load.workload import synthetic
 
 COST = {"allocation_usd": "0.0000300000", "usage_usd": "0.0000100000"}
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}

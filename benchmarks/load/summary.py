@@ -11,8 +11,8 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.plan import Slo
-from benchmarks.record import LoadResult, RequestRow, RunHeader
+from benchmarks.load.plan import Slo
+from benchmarks.load.record import LoadResult, RequestRow, RunHeader
 
 # Sending later than this after the scheduled time means that the generator, not the server, was the slow part.
 _LAG_TOLERATED_S = 0.05

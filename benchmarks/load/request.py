@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from benchmarks.plan import LoadPlan
-from benchmarks.record import Outcome, RequestRow
+from benchmarks.load.plan import LoadPlan
+from benchmarks.load.record import Outcome, RequestRow
 
 Clock = Callable[[], float]  # seconds since the run began
 
