@@ -12,10 +12,9 @@ from benchmarks.economics.demand_fit import DemandFit, ShapeRun, fit_demand
 from benchmarks.economics.sweep import SloRate, SweepPoint, slo_rate, sweep_point
 from benchmarks.economics.uncertainty import Bounds, bootstrap
 from benchmarks.errors import ModelError
-from benchmarks.experiments.results import Results, Run
-from benchmarks.experiments.scrape import increase
-from benchmarks.plan import Slo
-from benchmarks.record import RequestRow
+from benchmarks.experiments.results import Run
+from benchmarks.load.plan import Slo
+from benchmarks.load.record import RequestRow
 
 # Fewer answers than this have no 95th percentile to speak of.
 LEAST_ANSWERS = 5
@@ -110,24 +109,24 @@ class Variant:
     cached_share: float
 
 
-def findings(results: Results) -> Findings:
-    """What `results` say."""
-    swept = _first_step(results.runs, "sweep")
-    grid = [run for run in results.runs if run.cell.kind == "grid"]
+def findings(runs: Sequence[Run], objectives: Slo) -> Findings:
+    """What the runs of one machine say."""
+    swept = _first_step(runs, "sweep")
+    grid = [run for run in runs if run.kind == "grid"]
     shapes = tuple(shape for run in grid if (shape := _shape(run)) is not None)
     return Findings(
-        sweep=_sweep(swept, results.head.objectives),
+        sweep=_sweep(swept, objectives),
         traffic=traffic(swept) or Gap("no sweep has answered requests"),
         demand=_demand(shapes),
         shapes=shapes,
-        windows=tuple(window for run in results.runs if (window := _window(run)) is not None),
-        comparisons=_comparisons(results.runs),
+        windows=tuple(window for run in runs if (window := _window(run)) is not None),
+        comparisons=_comparisons(runs),
     )
 
 
 def _first_step(runs: Sequence[Run], kind: str) -> list[Run]:
-    of_kind = [run for run in runs if run.cell.kind == kind]
-    return [run for run in of_kind if run.cell.step == of_kind[0].cell.step]
+    of_kind = [run for run in runs if run.kind == kind]
+    return [run for run in of_kind if run.step == of_kind[0].step]
 
 
 def _sweep(runs: Sequence[Run], objectives: Slo) -> Sweep | Gap:
@@ -135,22 +134,21 @@ def _sweep(runs: Sequence[Run], objectives: Slo) -> Sweep | Gap:
         return Gap("no sweep of rates was run")
     by_rate: dict[float, list[Run]] = {}
     for run in runs:
-        by_rate.setdefault(run.cell.load.rate or 0.0, []).append(run)
-    first = runs[0].cell
+        by_rate.setdefault(run.rate, []).append(run)
     points = [_point(run) for run in runs if any(row.outcome != "abstained" for row in run.rows)]
     levels = tuple(_level(rate, by_rate[rate], objectives) for rate in sorted(by_rate))
     try:
         rate: SloRate | Gap = slo_rate(points, objectives)
     except ModelError as error:
         rate = Gap(str(error))
-    return Sweep(first.step, first.load.model, levels, rate)
+    return Sweep(runs[0].step, _model(runs[0]), levels, rate)
 
 
 def _point(run: Run) -> SweepPoint:
     """A declined request ran no model: it is neither fast nor late."""
     counted = [row for row in run.rows if row.outcome != "abstained"]
     return sweep_point(
-        run.cell.load.rate or 0.0,
+        run.rate,
         [row.ttft_s if row.outcome == "answered" else None for row in counted],
         [row.e2e_s if row.outcome == "answered" else None for row in counted],
     )
@@ -178,9 +176,8 @@ def _percentile(ordered: Sequence[float], share: float) -> float:
 
 
 def _within(row: RequestRow, objectives: Slo) -> bool:
-    if objectives.ttft_s is not None and (row.ttft_s is None or row.ttft_s > objectives.ttft_s):
-        return False
-    return objectives.e2e_s is None or row.e2e_s <= objectives.e2e_s
+    pairs = ((row.ttft_s, objectives.ttft_s), (row.itl_s, objectives.itl_s), (row.e2e_s, objectives.e2e_s))
+    return all(bound is None or (value is not None and value <= bound) for value, bound in pairs)
 
 
 def traffic(runs: Sequence[Run]) -> Traffic | None:
@@ -190,27 +187,30 @@ def traffic(runs: Sequence[Run]) -> Traffic | None:
     counted = [row for row in answered if row.prompt_tokens is not None and row.completion_tokens is not None]
     if not counted:
         return None
-    cached = sum(increase(run.before, run.after, "breakeven_tokens_total", kind="cached") for run in runs)
     return Traffic(
         answered=len(answered),
         abstained=sum(row.outcome == "abstained" for row in rows),
         prompt_tokens=sum(row.prompt_tokens or 0 for row in counted) / len(counted),
-        cached_prompt_tokens=cached / len(counted),
+        cached_prompt_tokens=sum(row.cached_tokens or 0 for row in counted) / len(counted),
         output_tokens=sum(row.completion_tokens or 0 for row in counted) / len(counted),
     )
 
 
 def _busy_s(run: Run, state: str = "busy") -> float:
-    return increase(run.before, run.after, "breakeven_gpu_seconds_total", state=state)
+    return run.grew("breakeven_gpu_seconds_total", state=state)
+
+
+def _model(run: Run) -> str:
+    return ", ".join(run.result.header.models)
 
 
 def _shape(run: Run) -> ShapeRun | None:
     seen = traffic([run])
     busy = _busy_s(run)
-    if seen is None or busy <= 0 or run.cell.load.concurrency is None:
+    if seen is None or busy <= 0 or run.result.header.concurrency is None:
         return None
     computed = seen.prompt_tokens - seen.cached_prompt_tokens
-    return ShapeRun(computed, seen.output_tokens, run.cell.load.concurrency, busy / seen.answered)
+    return ShapeRun(computed, seen.output_tokens, run.result.header.concurrency, busy / seen.answered)
 
 
 def _demand(shapes: Sequence[ShapeRun]) -> DemandFit | Gap:
@@ -229,8 +229,8 @@ def _window(run: Run) -> Window | None:
     if not costs or billed <= 0:
         return None
     return Window(
-        cell=run.cell.id,
-        model=run.cell.load.model,
+        cell=run.cell,
+        model=_model(run),
         answered=len(costs),
         busy_gpu_s=min(busy, billed),
         billed_gpu_s=billed,
@@ -242,8 +242,8 @@ def _window(run: Run) -> Window | None:
 def _comparisons(runs: Sequence[Run]) -> Mapping[str, Mapping[str, Variant]]:
     groups: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
-        if run.cell.kind == "compare":
-            groups.setdefault(run.cell.step, {}).setdefault(run.cell.variant, []).append(run)
+        if run.kind == "compare":
+            groups.setdefault(run.step, {}).setdefault(run.variant, []).append(run)
     return {
         step: {name: variant for name, side in sides.items() if (variant := _variant(side)) is not None}
         for step, sides in groups.items()
@@ -257,7 +257,7 @@ def _variant(runs: Sequence[Run]) -> Variant | None:
     answered = [row for run in runs for row in run.rows if row.outcome == "answered"]
     busy = sum(_busy_s(run) for run in runs)
     return Variant(
-        model=runs[0].cell.load.model,
+        model=_model(runs[0]),
         answered=seen.answered,
         ttft_s=_median([row.ttft_s for row in answered if row.ttft_s is not None]),
         e2e_s=_median([row.e2e_s for row in answered]),

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from benchmarks.errors import PlanError
-from benchmarks.plan import Slo
+from benchmarks.load.plan import Slo
 
 Kind = Literal["closed", "open", "sweep", "grid", "compare"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -57,7 +57,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One load of a plan. `id` is unique in it; `variant` names what a comparison's cell has that the others have not."""
+    """One load of a plan. `id` is unique in it; `variant` is the side of a comparison."""
 
     id: str
     step: str
@@ -111,7 +111,7 @@ def read_plan(path: Path) -> ExperimentPlan:
 
 def _objectives(given: Any) -> Slo:
     held = _mapping(given, "objectives")
-    _only(held, ("ttft_s", "e2e_s"), "objectives")
+    _only(held, ("ttft_s", "itl_s", "e2e_s"), "objectives")
     return Slo(**{key: _positive(key, value) for key, value in held.items()})
 
 

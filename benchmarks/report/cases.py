@@ -3,7 +3,7 @@
 Results from different machines, engines or base models are never put together: each has a case of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -16,7 +16,8 @@ from benchmarks.economics.measured import sweep_figures
 from benchmarks.economics.question import ask
 from benchmarks.errors import ModelError, PriceError, ResultsError
 from benchmarks.experiments.findings import Findings, Gap, Sweep, Traffic, findings
-from benchmarks.experiments.results import Fingerprint, Head, Results
+from benchmarks.experiments.results import Experiment, Fingerprint
+from benchmarks.load.plan import Slo
 from benchmarks.prices import PriceBook
 
 SIMULATED = "simulated engine, no measurement"
@@ -30,8 +31,7 @@ class Case:
     """One machine. `answer` is a Gap when the rate within the objectives is not known: then nobody can say."""
 
     fingerprint: Fingerprint
-    heads: tuple[Head, ...]
-    files: tuple[str, ...]
+    experiments: tuple[Experiment, ...]
     requests: int
     findings: Findings
     answer: Answer | Gap
@@ -41,54 +41,65 @@ class Case:
     def name(self) -> str:
         """The machine and what ran on it."""
         held = self.fingerprint
-        return f"{held.machine}, {held.base_model}, {held.engine}"
+        return f"{held.base_model}, {held.engine}, {held.machine}"
 
     @property
     def day(self) -> date:
         """When the last of it was measured; prices are judged as of this day."""
-        return max(date.fromisoformat(head.started_at[:10]) for head in self.heads)
+        return max(date.fromisoformat(each.day) for each in self.experiments)
+
+    @property
+    def objectives(self) -> Slo:
+        """The latency objectives that its rate keeps."""
+        return self.experiments[0].objectives
+
+    @property
+    def files(self) -> str:
+        """The names of its results files."""
+        return ", ".join(each.name for each in self.experiments)
 
 
 def cases(
-    results: Sequence[Results], book: PriceBook, assumptions: Mapping[str, Any] | None = None
+    results: Sequence[Experiment], book: PriceBook, assumptions: Mapping[str, Any] | None = None
 ) -> tuple[Case, ...]:
     """One case per fingerprint: real GPUs first, then CPUs, then simulations.
 
     ResultsError when nothing was given, or when results of one machine were measured under different objectives.
     """
-    groups: dict[Fingerprint, list[Results]] = {}
-    for each in sorted(results, key=lambda held: (held.head.started_at, held.name)):
-        groups.setdefault(each.head.fingerprint, []).append(each)
+    groups: dict[Fingerprint, list[Experiment]] = {}
+    for each in sorted(results, key=lambda held: (held.origin.started_at, held.name)):
+        groups.setdefault(each.fingerprint, []).append(each)
     if not groups:
         raise ResultsError(f"name at least one results file; make one with `{_REPEAT}`")
     made = (_case(print_, group, book, assumptions or {}) for print_, group in groups.items())
-    return tuple(sorted(made, key=lambda case: (case.fingerprint.simulated, case.fingerprint.device_kind != "gpu")))
+    return tuple(sorted(made, key=lambda case: (case.fingerprint.simulated, not case.fingerprint.gpu)))
 
 
-def _case(fingerprint: Fingerprint, group: Sequence[Results], book: PriceBook, assumptions: Mapping[str, Any]) -> Case:
-    if len({each.head.objectives for each in group}) > 1:
+def _case(
+    fingerprint: Fingerprint, group: Sequence[Experiment], book: PriceBook, assumptions: Mapping[str, Any]
+) -> Case:
+    if len({each.objectives for each in group}) > 1:
         names = ", ".join(each.name for each in group)
         raise ResultsError(f"{names} were measured under different latency objectives; report them one by one")
-    # Cells of the same plan in a second file are more repeats of the first's.
-    joined = replace(group[-1], runs=tuple(run for each in group for run in each.runs))
-    if not joined.runs:
-        raise ResultsError(f"{joined.name} holds no finished cell; run the same experiment again to go on with it")
-    found = findings(joined)
+    # Runs of the same plan in a second file are more repeats of the first's.
+    runs = [run for each in group for run in each.runs]
     case = Case(
         fingerprint=fingerprint,
-        heads=tuple(each.head for each in group),
-        files=tuple(each.name for each in group),
-        requests=sum(len(run.rows) for run in joined.runs),
-        findings=found,
+        experiments=tuple(group),
+        requests=sum(len(run.rows) for run in runs),
+        findings=findings(runs, group[0].objectives),
         answer=Gap(""),
-        notes=tuple(_incomplete(each) for each in group if not each.complete),
+        notes=tuple(note for each in group for note in _incomplete(each)),
     )
     solved, notes = _answer(case, book, assumptions)
     return replace(case, answer=solved, notes=(*case.notes, *notes))
 
 
-def _incomplete(results: Results) -> str:
-    return f"{results.name} is not complete: {len(results.runs)} of {results.head.cells} cells"
+def _incomplete(experiment: Experiment) -> Iterator[str]:
+    if len(experiment.runs) < experiment.cells:
+        yield f"{experiment.name} is not complete: {len(experiment.runs)} of {experiment.cells} runs"
+    if experiment.unusable:
+        yield f"{experiment.name}: {experiment.unusable} runs are left out, for they were found faulty when they ended"
 
 
 def _answer(case: Case, book: PriceBook, assumptions: Mapping[str, Any]) -> tuple[Answer | Gap, tuple[str, ...]]:
@@ -98,17 +109,19 @@ def _answer(case: Case, book: PriceBook, assumptions: Mapping[str, Any]) -> tupl
         why = sweep.why if isinstance(sweep, Gap) else sweep.rate.why if isinstance(sweep.rate, Gap) else ""
         return Gap(f"the rate within the objectives is not measured: {why}"), ()
     stated = {name: _stated(figure) for name, figure in known.items()}
-    price = _machine(case.heads[-1].price, book)
+    price = _machine(case.experiments[-1].price, book, assumptions)
     try:
         # A price by its row keeps its date, so that its age is judged; any other must be a figure of its own.
         question = ask(book, case.day, ("the results", {**price, **stated}), ("the report's options", assumptions))
     except PriceError as error:
-        raise ResultsError(f"{case.files[-1]}: {error}") from error
+        raise ResultsError(f"{case.files}: {error}") from error
     return answer(question, _DRAWS), question.notes
 
 
-def _machine(price: Mapping[str, Any], book: PriceBook) -> Mapping[str, Any]:
+def _machine(price: Mapping[str, Any], book: PriceBook, assumptions: Mapping[str, Any]) -> Mapping[str, Any]:
     if not price:
+        if assumptions.keys() & {"gpu", "usd_per_gpu_hour"}:
+            return {}
         raise ResultsError("the results do not say what the machine costs; give --set usd_per_gpu_hour=VALUE")
     known = {row.id for row in (*book.gpu_prices, book.cpu)}
     if price.get("id") in known:
@@ -135,7 +148,7 @@ def measured_figures(case: Case) -> dict[str, Figure]:
 
 
 def _source(case: Case) -> str:
-    return f"{', '.join(case.files)} on {case.fingerprint.machine}"
+    return f"{case.files} on {case.fingerprint.machine}"
 
 
 def _traffic(seen: Traffic, source: str) -> dict[str, Figure]:
