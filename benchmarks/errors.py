@@ -17,6 +17,10 @@ class EndpointError(BenchmarkError):
     """The endpoint cannot be driven at all (unreachable, key refused, unknown model)."""
 
 
+class MismatchError(BenchmarkError):
+    """A run was made and recorded, and is no evidence: the client and the servers counted different things."""
+
+
 class ModelError(BenchmarkError):
     """An input of the economic model is missing, impossible, or cannot be identified from what was measured."""
 

@@ -5,6 +5,7 @@ Kept raw, as the client's timings are, so that cost per query, cache hits and th
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -38,15 +39,22 @@ class Counted:
         """Whether the page has such a series at all (one that counted something by the end)."""
         return any(key.partition("{")[0] == name for key in self.after)
 
+    def has_label(self, name: str, label: str, value: str) -> bool:
+        """Whether one of its series carries this label."""
+        return any(key.partition("{")[0] == name and _carries(key, label, value) for key in self.after)
+
 
 def total(series: Series, name: str, **labels: str) -> float:
     """Sum of the series of this name that have these labels."""
-    wanted = [f'{label}="{value}"' for label, value in labels.items()]
     return sum(
         value
         for key, value in series.items()
-        if key.partition("{")[0] == name and all(want in key.partition("{")[2] for want in wanted)
+        if key.partition("{")[0] == name and all(_carries(key, *wanted) for wanted in labels.items())
     )
+
+
+def _carries(key: str, label: str, value: str) -> bool:
+    return any(f'{before}{label}="{value}"' in key for before in "{,")
 
 
 def parse(page: str) -> dict[str, float]:
@@ -69,18 +77,19 @@ class Counters:
         self._session, self._urls = session, urls
         self._before: dict[str, Series] = {}
 
-    async def start(self, *, required: bool) -> None:
-        """The state before the first request. EndpointError if a page is `required` and cannot be read; else it is
-        left out."""
+    async def start(self, *, required: bool) -> tuple[Series, ...]:
+        """The state before the first request, of each page. EndpointError if a page cannot be read that is `required`;
+        else it is left out."""
         for url in self._urls:
             try:
                 self._before[url] = await self._read(url)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 if required:
                     raise EndpointError(
-                        f"{url} is no Prometheus page ({error or type(error).__name__}); correct --metrics, or leave it"
+                        f"{url} is no Prometheus page ({str(error) or type(error).__name__}); correct --metrics, or leave it"
                         " out for a run without the server's own figures"
                     ) from error
+        return tuple(self._before.values())
 
     async def stop(self, settled: Callable[[Counted], bool]) -> tuple[Counted, ...]:
         """The state after the last one, as soon as each page has `settled`, or after three seconds."""
@@ -91,10 +100,9 @@ class Counters:
         deadline = clock() + _SETTLE_S
         found = Counted(url, before, before)
         while True:
-            try:
+            # Of a server that went down meanwhile the last state known is kept, and the comparison will show it.
+            with suppress(aiohttp.ClientError, OSError, ValueError):
                 found = Counted(url, before, await self._read(url))
-            except (aiohttp.ClientError, OSError, ValueError):
-                pass  # a server that went down during the run: the last state known, which the comparison will find
             if settled(found) or clock() > deadline:
                 return found
             await asyncio.sleep(_POLL_S)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.load.arrivals import Replay
 from benchmarks.load.plan import LoadPlan
 
 _REFRESH_S = 0.2
@@ -32,10 +33,12 @@ async def show(
         while True:
             await asyncio.sleep(line_every_s)
             console.print(f"bench: {clock():.0f} s, {tally}", highlight=False)
+    counted = isinstance(plan.load, Replay) or plan.requests is not None
+    total = len(plan.load.starts_s) if isinstance(plan.load, Replay) else plan.requests or plan.duration_s
     columns = (TextColumn("bench"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
-        task = progress.add_task("", total=plan.requests or plan.duration_s)
+        task = progress.add_task("", total=total)
         while True:
-            progress.update(task, completed=tally.ended if plan.requests else clock(), description=str(tally))
+            progress.update(task, completed=tally.ended if counted else clock(), description=str(tally))
             progress.refresh()
             await asyncio.sleep(_REFRESH_S)

@@ -4,6 +4,7 @@ Nothing raises for a request that goes wrong: a failure is a row too, with its o
 """
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from http import HTTPStatus
@@ -12,10 +13,11 @@ from typing import Any
 import aiohttp
 import orjson
 
-from benchmarks.load.plan import LoadPlan
+from benchmarks.load.plan import Ask, LoadPlan
 from benchmarks.load.record import Outcome, RequestRow
 
 Clock = Callable[[], float]  # seconds since the run began
+Posting = AbstractAsyncContextManager[aiohttp.ClientResponse]
 
 _CONTENT = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls")
 
@@ -33,51 +35,75 @@ class _Answer:
     abstained: bool = False
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
     cost: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A request whose body is made: that takes milliseconds, which must not count as the server's."""
+
+    index: int
+    ask: Ask
+    body: bytes
+
+
+def prepare(plan: LoadPlan, index: int) -> Prepared:
+    """Request number `index`, ready to be sent. May be called in any thread."""
+    ask = plan.ask(index)
+    return Prepared(index, ask, orjson.dumps(_body(plan, ask)))
+
+
 async def timed_request(
-    session: aiohttp.ClientSession, plan: LoadPlan, index: int, scheduled_s: float, clock: Clock
+    session: aiohttp.ClientSession, plan: LoadPlan, request: Prepared, scheduled_s: float, clock: Clock
 ) -> RequestRow:
-    """Sends request number `index` and follows it to its end."""
-    seen = _Answer()
-    body = orjson.dumps(_body(plan, index))
+    """Sends a request and follows it to its end."""
+    seen, tenant = _Answer(), request.ask.tenant
+    headers = {"Authorization": f"Bearer {tenant.key}"} if tenant else {}
     sent_s = clock()
-    outcome = await _outcome(session, plan, body, seen, clock)
+    posting = session.post(f"{plan.endpoint}/chat/completions", data=request.body, headers=headers)
+    outcome = await _outcome(posting, plan, seen, clock)
     return RequestRow(
-        index=index,
-        scheduled_s=scheduled_s,
-        sent_s=sent_s,
-        first_byte_s=seen.first_byte_s,
-        chunks_s=tuple(seen.chunks_s),
-        last_s=clock(),
+        index=request.index,
+        scheduled_s=_tick(scheduled_s),
+        sent_s=_tick(sent_s),
+        first_byte_s=None if seen.first_byte_s is None else _tick(seen.first_byte_s),
+        chunks_s=tuple(map(_tick, seen.chunks_s)),
+        last_s=_tick(clock()),
         status=seen.status,
         outcome=outcome,
         error=seen.error,
         finish_reason=seen.finish_reason,
         prompt_tokens=seen.prompt_tokens,
         completion_tokens=seen.completion_tokens,
+        cached_tokens=seen.cached_tokens,
         cost=seen.cost,
+        model=request.ask.model,
+        tenant=tenant.name if tenant else None,
     )
 
 
-def _body(plan: LoadPlan, index: int) -> dict[str, Any]:
+def _tick(seconds: float) -> float:
+    return round(seconds, 5)
+
+
+def _body(plan: LoadPlan, ask: Ask) -> dict[str, Any]:
     body: dict[str, Any] = {
-        "model": plan.model,
-        "messages": plan.workload.messages(index),
-        "max_tokens": plan.max_tokens,
+        "model": ask.model,
+        "messages": ask.prompt.messages,
+        "max_tokens": ask.max_tokens,
         "stream": plan.stream,
     }
     if plan.stream:
         body["stream_options"] = {"include_usage": True}
-    if plan.ignore_eos:
+    if plan.ignore_eos or ask.prompt.max_tokens is not None:
         body["ignore_eos"] = True
     return body
 
 
-async def _outcome(session: aiohttp.ClientSession, plan: LoadPlan, body: bytes, seen: _Answer, clock: Clock) -> Outcome:
+async def _outcome(posting: Posting, plan: LoadPlan, seen: _Answer, clock: Clock) -> Outcome:
     try:
-        async with session.post(f"{plan.endpoint}/chat/completions", data=body) as response:
+        async with posting as response:
             seen.first_byte_s = clock()
             seen.status = response.status
             if response.status != HTTPStatus.OK:
@@ -154,6 +180,8 @@ def _note(event: dict[str, Any], part: str, seen: _Answer) -> bool:
     if isinstance(usage, dict):
         seen.prompt_tokens = usage.get("prompt_tokens")
         seen.completion_tokens = usage.get("completion_tokens")
+        details = usage.get("prompt_tokens_details")
+        seen.cached_tokens = details.get("cached_tokens") if isinstance(details, dict) else None
     extension = event.get("breakeven")
     if isinstance(extension, dict):
         _note_extension(extension, seen)

@@ -13,10 +13,11 @@ from aiohttp import web
 from rich.console import Console
 
 from benchmarks.errors import BenchmarkError, EndpointError, PlanError
-from benchmarks.load.run import bench, run_load
-from benchmarks.load.plan import LoadPlan, Slo
+from benchmarks.load.arrivals import Closed, Open
+from benchmarks.load.experiment import bench
+from benchmarks.load.plan import LoadPlan, Slo, Target, Tenant
 from benchmarks.load.progress import Tally, show
-from benchmarks.load.record import RowFile, describe, read_rows
+from benchmarks.load.run import run_load
 from benchmarks.load.summary import summarise
 from benchmarks.load.workload import synthetic
 
@@ -109,10 +110,13 @@ async def server() -> AsyncIterator[FakeOpenAI]:
     await runner.cleanup()
 
 
-def plan(server: FakeOpenAI, **changes: Any) -> LoadPlan:
-    load: dict[str, Any] = {"concurrency": 2} if "rate" not in changes else {}
-    length = {"requests": 4} if "duration_s" not in changes else {}
-    return LoadPlan(**{"url": server.url, "model": "whole", "workload": synthetic(5), **load, **length, **changes})
+def plan(server: FakeOpenAI, model: str = "whole", concurrency: int = 2, **changes: Any) -> LoadPlan:
+    plain: dict[str, Any] = {"load": Closed(concurrency), "requests": None if "duration_s" in changes else 4}
+    if "rate" in changes:
+        plain["load"] = Open(changes.pop("rate"), changes.pop("burstiness", 1.0))
+    if key := changes.pop("api_key", None):
+        plain["tenants"] = (Tenant("default", key),)
+    return LoadPlan(**{"url": server.url, "targets": (Target(model),), "workload": synthetic(5), **plain, **changes})
 
 
 async def test_closed_loop_sends_what_was_asked_and_reuses_connections(server: FakeOpenAI) -> None:
