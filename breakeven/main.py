@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "adapters": ("breakeven.versions:app", "List, try, promote and roll back adapter versions."),
         "keys": ("breakeven.keys:app", "Make, list and revoke API keys."),
         "bench": ("breakeven.bench:bench", "Measure throughput, latency and cost per query of an OpenAI endpoint."),
+        "experiment": ("breakeven.experiment:app", "Run a plan of loads against an endpoint and keep the raw timings."),
+        "report": ("breakeven.report:report", "Say from results whether self-hosting pays: one page with ten plots."),
         "whatif": (
             "breakeven.economics:whatif",
             "Say whether self-hosting pays, at what volume, and how sure.",

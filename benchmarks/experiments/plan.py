@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from benchmarks.errors import PlanError
-from benchmarks.load.plan import Slo
+from benchmarks.load.plan import Slo, Target
 
 Kind = Literal["closed", "open", "sweep", "grid", "compare"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -30,7 +30,8 @@ _LISTS: Mapping[Kind, tuple[str, ...]] = {
 }
 _STEP = ("id", "kind", "repeats", "variants", "about")
 _PLAN = ("name", "about", "objectives", "defaults", "steps")
-_WHOLE = ("concurrency", "requests", "max_tokens", "prompt_tokens", "shared_prefix_tokens", "seed")
+_WHOLE = ("concurrency", "requests", "max_tokens", "prompt_tokens", "shared_prefix_tokens", "topics", "warmup", "seed")
+_MAY_BE_ZERO = ("shared_prefix_tokens", "topics", "warmup", "seed")
 _NUMBERS = ("rate", "duration_s", "timeout_s")
 
 
@@ -38,13 +39,15 @@ _NUMBERS = ("rate", "duration_s", "timeout_s")
 class Load:
     """What one cell sends. Times in seconds, rates per second; `prompts` is a JSONL file beside the plan.
 
-    Without `prompts`, prompts of `prompt_tokens` are made up, the first `shared_prefix_tokens` of them the same in all.
+    Without `prompts`, prompts of `prompt_tokens` are made up, the first `shared_prefix_tokens` of them the same in all,
+    or with `topics` as retrieval composes them. `model` names a served model, or several with their weights.
     """
 
-    model: str = ""
+    model: str | tuple[tuple[str, float], ...] = ""
     prompts: str | None = None
     prompt_tokens: int = 256
     shared_prefix_tokens: int = 0
+    topics: int = 0
     max_tokens: int = 64
     ignore_eos: bool = False
     concurrency: int | None = None
@@ -52,7 +55,13 @@ class Load:
     requests: int | None = None
     duration_s: float | None = None
     timeout_s: float = 120.0
+    warmup: int = 0
     seed: int = 0
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The served models that are asked."""
+        return (Target(self.model),) if isinstance(self.model, str) else tuple(Target(*pair) for pair in self.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +178,15 @@ def _load(given: Mapping[str, Any], name: str) -> Load:
 
 def _checked(key: str, value: Any, where: str) -> Any:
     if key in _WHOLE or key in _NUMBERS:
-        if key in ("seed", "shared_prefix_tokens") and value == 0:
+        if value == 0 and key in _MAY_BE_ZERO:
             return 0
         return _positive(f"{where}: {key}", value, whole=key in _WHOLE)
     if key == "ignore_eos" and not isinstance(value, bool):
         raise PlanError(f"{where}: ignore_eos must be true or false")
+    if key == "model" and isinstance(value, dict) and value:
+        return tuple((str(name), float(_positive(f"{where}: weight of {name}", each))) for name, each in value.items())
+    if key == "prompts" and value is None:
+        return None  # made-up ones, where the defaults name a file
     if key in ("model", "prompts") and not (isinstance(value, str) and value):
         raise PlanError(f"{where}: {key} must be a name, not {value!r}")
     return value

@@ -74,6 +74,7 @@ class Experiment:
     price: Mapping[str, Any]
     objectives: Slo
     plan: str
+    digest: str
     cells: int
     runs: tuple[Run, ...]
     unusable: int
@@ -109,6 +110,7 @@ def read_experiment(path: Path) -> Experiment:
         price=_price(sound),
         objectives=objectives.pop(),
         plan=str(labels.get("plan", "")),
+        digest=str(labels.get("digest", "")),
         cells=int(labels.get("cells", 0)),
         runs=tuple(map(_run, sound)),
         unusable=len(held.runs) - len(sound),

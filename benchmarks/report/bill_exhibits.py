@@ -143,9 +143,9 @@ def needed_rate(case: Case, answer: Answer, book: PriceBook) -> Exhibit:
     model, price = prices[0]
     enough = rate >= hourly / (60 * price)
     says = (
-        f"Never idle, this machine at ${hourly:.3g} an hour must answer {short(hourly / (60 * price))} queries a minute "
-        f"to match {model}; it sustains {short(rate)}, which is {'enough' if enough else 'too few'} before people and "
-        "idle time."
+        f"Never idle, this machine at ${hourly:.3g} an hour must answer {short(hourly / (60 * price))} queries a "
+        f"minute to match {model}; it sustains {short(rate)}, which is {'enough' if enough else 'too few'} before "
+        "people and idle time."
     )
     return Exhibit(
         "needed",
