@@ -27,6 +27,7 @@ from benchmarks.report.exhibit import (
     Table,
     count_axis,
     money_axis,
+    share_axis,
     short,
 )
 from benchmarks.report.measured_exhibits import kind_of
@@ -70,7 +71,7 @@ def bill(answer: Answer, queries: Decimal, passages_share: Decimal) -> Bill:
 def monthly_bill(case: Case, answer: Answer, known: str) -> Exhibit:
     """What the money buys, at a few volumes."""
     share = passages_share(case)
-    queries = sorted({*answer.volumes(), answer.own.full_at})
+    queries = _apart(sorted({*answer.volumes(), answer.own.full_at}), answer.volume)
     bills = [bill(answer, at, share or Decimal(0)) for at in queries]
     at = next(each for each in bills if each.queries == answer.volume)
     people, idle = at.parts[3], at.parts[2]
@@ -97,6 +98,15 @@ def monthly_bill(case: Case, answer: Answer, known: str) -> Exhibit:
     )
 
 
+def _apart(volumes: Sequence[Decimal], kept: Decimal) -> list[Decimal]:
+    """Those that differ enough to look different, the one that is talked about among them."""
+    found: list[Decimal] = []
+    for at in volumes:
+        if at == kept or all(max(at, other) > 2 * min(at, other) for other in (*found, kept)):
+            found.append(at)
+    return found
+
+
 def _percent(part: Decimal, whole: Decimal) -> str:
     return f"{part / whole:.0%}" if whole else "0%"
 
@@ -120,10 +130,10 @@ def _draw_bill(canvas: Canvas, bills: Sequence[Bill]) -> None:
             axes.barh(rows, shares, left=left, height=0.62, color=colour, label=name)
             left += shares
     for row, each in zip(rows, bills, strict=True):
-        axes.annotate(dollars(each.total), (1.01, row), va="center", fontsize=8)
+        axes.annotate(dollars(each.total), (1.01, row), va="center", fontsize=8, annotation_clip=False)
     axes.set_yticks(rows, [short(each.queries) for each in bills])
     axes.set(xlim=(0, 1), ylabel="queries a month")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    share_axis(axes, "x")
     axes.grid(visible=False)
     axes.margins(x=0)
     canvas.legend(loc="outside lower center", ncols=2)

@@ -35,8 +35,8 @@ def scoreboard(book: Book, found: Mapping[str, Verdict]) -> Exhibit:
         "claims",
         "What became of the documents' claims",
         says=f"Of {len(found)} claims: {said}.",
-        known=f"Verdicts computed from data ({basis}). {inverted} are judged by threshold inversion: nobody has measured "
-        "the hardware they speak of, so their verdict says what would have to be true.",
+        known=f"Verdicts computed from data ({basis}). {inverted} are judged by threshold inversion: nobody has "
+        "measured the hardware they speak of, so their verdict says what would have to be true.",
         alt=f"Verdicts on the claims of {len(counts)} documents. {said}",
         table=Table(
             ("document", *(OUTCOME_NAMES[outcome] for outcome, _ in _SHOWN), "claims"),

@@ -1,6 +1,6 @@
 """What the report says, before it is HTML or Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -9,14 +9,14 @@ from benchmarks.claims.claim import Book
 from benchmarks.claims.contradictions import all_conflicts
 from benchmarks.claims.judging import Verdict
 from benchmarks.claims.wording import OUTCOME_NAMES, conflict_text, conflict_verdicts, reason
-from benchmarks.economics.terminal import volume
 from benchmarks.experiments.findings import Gap
 from benchmarks.prices import PriceBook
 from benchmarks.report.cases import Case
 from benchmarks.report.claims_exhibit import scoreboard
-from benchmarks.report.exhibit import Exhibit, Table, svg
+from benchmarks.report.exhibit import Exhibit, Table, short, svg
 from benchmarks.report.exhibits import exhibits
-from benchmarks.report.measured_exhibits import objectives
+from benchmarks.report.measured_exhibits import kind_of, objectives
+from benchmarks.report.measured_tables import comparisons, demand
 from benchmarks.report.story import COMPARED, Measure, Reply, caveat, compared, headline, measures, replies
 
 DOUBTS = (
@@ -55,6 +55,7 @@ class CasePage:
     facts: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     measures: tuple[Measure, ...]
+    tables: tuple[tuple[str, Table], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,24 +129,30 @@ def _case(case: Case, prefix: str, book: Book, prices: PriceBook) -> CasePage:
         replies=replies(case),
         plots=tuple(_shown(exhibit, prefix) for exhibit in exhibits(case, book, prices)),
         compared=Table(COMPARED, () if isinstance(answer, Gap) else compared(answer)),
-        volume="" if isinstance(answer, Gap) else f"{volume(answer.volume)} queries a month",
+        volume="" if isinstance(answer, Gap) else f"{short(answer.volume)} queries a month",
         facts=_facts(case),
         notes=case.notes,
         measures=measures(case) if known else (),
+        tables=tuple((said, table) for said, table in _tables(case) if table.rows),
     )
+
+
+def _tables(case: Case) -> Iterator[tuple[str, Table]]:
+    kind = kind_of(case)
+    yield f"The same questions, one thing changed ({kind}; medians, 95 % intervals):", comparisons(case)
+    yield f"Where the machine's time goes (modelled: fitted to {kind} runs; 95 % intervals):", demand(case)
 
 
 def _facts(case: Case) -> tuple[tuple[str, str], ...]:
     runs = sum(len(each.runs) for each in case.experiments)
     commands = dict.fromkeys(each.origin.command for each in case.experiments)
     commits = dict.fromkeys(each.origin.commit for each in case.experiments)
-    kind = "simulated" if case.fingerprint.simulated else "measured"
     return (
         ("machine", case.fingerprint.machine),
         ("base model", case.fingerprint.base_model),
         ("engine", case.fingerprint.engine),
         ("objectives", objectives(case.objectives)),
-        (kind, f"{case.requests} requests in {runs} runs, {case.day.isoformat()}; {case.files}"),
+        (kind_of(case), f"{case.requests} requests in {runs} runs, {case.day.isoformat()}; {case.files}"),
         ("commit", ", ".join(commits)),
         ("command", "; ".join(commands)),
     )

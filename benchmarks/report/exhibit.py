@@ -4,7 +4,7 @@ The plot is drawn once in stand-in colours. In the page they become CSS variable
 a PNG they become the light ones.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from io import BytesIO, StringIO
@@ -13,8 +13,9 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from benchmarks.economics.uncertainty import Quantiles
 from benchmarks.errors import ResultsError
 
 # Stand-ins: no plot may use any other colour. (light; the dark ones are in page.html)
@@ -128,14 +129,28 @@ def _drawn(exhibit: Exhibit) -> Canvas:
 
 def money_axis(axes: Axes, which: str = "y") -> None:
     """Ticks as amounts: $1.2k."""
-    axis = axes.yaxis if which == "y" else axes.xaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: dollars_short(value)))
+    _ticks(axes, which, dollars_short)
 
 
 def count_axis(axes: Axes, which: str = "x") -> None:
     """Ticks as counts: 1.2M."""
+    _ticks(axes, which, short)
+
+
+def _ticks(axes: Axes, which: str, said: Callable[[float], str]) -> None:
     axis = axes.yaxis if which == "y" else axes.xaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    if axis.get_scale() == "log":
+        low, high = sorted(axes.get_ylim() if which == "y" else axes.get_xlim())
+        # Over less than two decades the powers of ten alone would be one tick or none.
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,), numticks=9))
+        axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: said(value)))
+
+
+def share_axis(axes: Axes, which: str) -> None:
+    """Ticks as percentages."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
 
 
 def dollars_short(value: float) -> str:
@@ -144,12 +159,12 @@ def dollars_short(value: float) -> str:
 
 
 def short(value: float | Decimal) -> str:
-    """Three digits and a letter: 417k, 23.3M."""
+    """Three digits and a letter: 417k, 23.3M, 0.00005."""
     number = float(value)
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
+        if abs(number) >= size:
             return f"{number / size:.3g}{letter}"
-    return f"{number:.3g}" if number == 0 or number >= 1e-4 else f"{number:.2g}"
+    return f"{Decimal(f'{number:.3g}'):f}"
 
 
 def seconds(value: float) -> str:
@@ -157,6 +172,8 @@ def seconds(value: float) -> str:
     return f"{value:.3g} s" if value < 1e6 else "never"
 
 
-def joined(names: Sequence[str]) -> str:
-    """a, b and c."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def spread(found: Quantiles) -> str:
+    """The interval of a volume; open where too many draws never cross."""
+    if found.p5 is None:
+        return "never"
+    return f"{short(found.p5)} to {short(found.p95)}" if found.p95 is not None else f"{short(found.p5)} and up, open"

@@ -35,6 +35,9 @@ def _case(case: CasePage, prefix: str) -> Iterator[str]:
         yield from _plot(shown, prefix)
     yield "### What was measured, and how"
     yield "\n".join(f"- {name}: {value}" for name, value in (*case.facts, *(("note", note) for note in case.notes)))
+    for said, table in case.tables:
+        yield said
+        yield _table(table)
     if case.measures:
         yield "### Every input, and how it is known"
         rows = tuple((line.what, line.value, line.kind, line.source) for line in case.measures)

@@ -7,11 +7,10 @@ from math import isfinite
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter
 
 from benchmarks.economics.answer import Answer
 from benchmarks.economics.sweep import SloRate
-from benchmarks.experiments.findings import Gap, Level, Sweep, Window
+from benchmarks.experiments.findings import Gap, Level, Window
 from benchmarks.load.plan import Slo
 from benchmarks.report.cases import Case
 from benchmarks.report.exhibit import (
@@ -27,6 +26,7 @@ from benchmarks.report.exhibit import (
     money_axis,
     not_measured,
     seconds,
+    share_axis,
     short,
 )
 
@@ -55,8 +55,8 @@ def latency(case: Case) -> Exhibit:
         *_SWEEP,
         says=says,
         known=f"Points: {kind_of(case)}, {sum(level.runs for level in levels)} open-loop runs of "
-        f"{sum(level.sent for level in levels)} requests to {sweep.model}, timed by the client from the intended start. "
-        "The rate between two points is interpolated, never beyond them.",
+        f"{sum(level.sent for level in levels)} requests to {sweep.model}, timed by the client from the intended "
+        "start. The rate between two points is interpolated, never beyond them.",
         alt=f"Two plots over {short(levels[0].rate)} to {short(levels[-1].rate)} requests a second. Above, 95th "
         f"percentiles of the time to the first token and to the whole answer; below, goodput. {says}",
         table=Table(
@@ -145,8 +145,8 @@ def cost_by_utilisation(case: Case) -> Exhibit:
     return Exhibit(
         *_COST,
         says=says,
-        known=f"Points: {kind_of(case)} by the gateway's meter, one per run of the sweep. Line: modelled, the machine's "
-        "price over the rate within the objectives and the utilisation (formula 7). Hosted price: quoted.",
+        known=f"Points: {kind_of(case)} by the gateway's meter, one per run of the sweep. Line: modelled, the "
+        "machine's price over the rate within the objectives and the utilisation (formula 7). Hosted price: quoted.",
         alt=f"Cost per query falls as utilisation grows from {least.load:.0%} to {points[-1].load:.0%}. {says}",
         table=Table(
             ("run", "utilisation", "busy share", "allocation $/query", "usage $/query", "answers"),
@@ -190,6 +190,6 @@ def _draw_cost(canvas: Canvas, points: Sequence[_Point], answer: Answer) -> None
     price = float(first.hosted.usd_per_query)
     axes.axhline(price, color=HOSTED, lw=1, ls="--", label=f"{first.model}, the same tokens")
     axes.set(yscale="log", xlabel="answers over the rate within the objectives", ylabel="USD per query", xlim=(0, None))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+    share_axis(axes, "x")
     money_axis(axes)
     axes.legend(loc="upper right")

@@ -66,8 +66,8 @@ def _where(one: Comparison) -> str:
         return f"Self-hosting costs more than {one.model} at every volume."
     if where.safe is None or where.first is None:
         return f"Self-hosting is cheaper than {one.model} at some volumes only."
-    first = "" if where.first == where.safe else f", first at {volume(where.first)}"
-    return f"Self-hosting is cheaper than {one.model} from {volume(where.safe)} queries a month on{first}."
+    first = "" if where.first == where.safe else f", first at {short(where.first)}"
+    return f"Self-hosting is cheaper than {one.model} from {short(where.safe)} queries a month on{first}."
 
 
 def _draw_volume(canvas: Canvas, answer: Answer, thresholds: Sequence[Threshold], volumes: Sequence[float]) -> None:
@@ -101,7 +101,7 @@ def ahead(answer: Answer, known: str) -> Exhibit:
     hosted = {one.model: _hosted_spent(answer, one) for one in answer.comparisons}
     gap = plain[-1] - hosted[first.model][-1]
     says = (
-        f"At {volume(answer.volume)} queries a month, {HORIZON_MONTHS} months of self-hosting cost "
+        f"At {short(answer.volume)} queries a month, {HORIZON_MONTHS} months of self-hosting cost "
         f"{dollars(Decimal(abs(gap)))} {'more' if gap > 0 else 'less'} than {first.model}, set-up included; retraining "
         f"an adapter every quarter adds {dollars(Decimal(retrained[-1] - plain[-1]))}."
     )
@@ -110,7 +110,7 @@ def ahead(answer: Answer, known: str) -> Exhibit:
         "months",
         "24 months, summed",
         says=says,
-        known=f"Modelled. {known} Volume, prices and quality stay as they are unless the inputs say otherwise.",
+        known=f"Modelled. {known} Lines that leave the frame cost more than it shows.",
         alt=f"Cumulative cost over 24 months, with and without quarterly retraining, beside hosted models. {says}",
         table=Table(
             ("month", "self-hosted", "retrained every quarter", *hosted),
@@ -162,7 +162,8 @@ def _draw_ahead(
     axes.step(months, retrained, color=OWN, lw=1.3, ls="--", where="post", label="with a retraining each quarter")
     for (model, spent), colour in zip(hosted.items(), SERIES, strict=False):
         axes.plot(months, spent, color=colour, lw=1.5, label=model)
-    axes.set(xlabel="month", ylabel="USD spent", xlim=(0, HORIZON_MONTHS), ylim=(0, None))
+    most = max(retrained[-1], next(iter(hosted.values()))[-1])
+    axes.set(xlabel="month", ylabel="USD spent", xlim=(0, HORIZON_MONTHS), ylim=(0, 1.35 * most))
     axes.set_xticks(range(0, HORIZON_MONTHS + 1, 6))
     money_axis(axes)
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")

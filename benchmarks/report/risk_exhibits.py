@@ -8,11 +8,12 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.economics.answer import Answer, Comparison
+from benchmarks.economics.answer import Answer
 from benchmarks.economics.bills import self_hosted
+from benchmarks.economics.break_even import BreakEven, break_even
 from benchmarks.economics.scenario import with_values
 from benchmarks.economics.sensitivity import Bar
-from benchmarks.economics.terminal import dollars, interval, plain, volume
+from benchmarks.economics.terminal import dollars, plain
 from benchmarks.economics.uncertainty import Draws
 from benchmarks.report.exhibit import (
     FAINT,
@@ -24,7 +25,9 @@ from benchmarks.report.exhibit import (
     Table,
     count_axis,
     money_axis,
+    share_axis,
     short,
+    spread,
 )
 
 _CADENCES = (
@@ -44,21 +47,21 @@ def winner_map(answer: Answer, known: str) -> Exhibit:
     """Self-hosting against the first hosted model, by volume and by how often an adapter is retrained."""
     first = answer.comparisons[0]
     queries = _queries(answer)
-    ratios = _ratios(answer, first, queries)
-    says = "; ".join(
-        f"retrained {name}: {_wins(row, queries)}" for (name, _), row in zip(_CADENCES, ratios, strict=True)
-    )
+    fleets = [self_hosted(with_values(answer.scenario, {"retrains_per_month": Decimal(each)})) for _, each in _CADENCES]
+    ratios = [[float(own.usd(at) / first.hosted.usd(at)) for at in queries] for own in fleets]
+    wins = [_wins(break_even(own, first.hosted)) for own in fleets]
+    says = f"Against {first.model}: never retrained, {wins[0]}; retrained each week, {wins[3]}; each day, {wins[4]}."
     return Exhibit(
         "winner",
         "Who is cheaper, by volume and retraining",
-        says=f"{says[0].upper()}{says[1:]}.",
+        says=says,
         known=f"Modelled. Pale: within a quarter of each other. {known}",
         alt=f"A map of volumes and retraining cadences, coloured by who is cheaper. {says}",
         table=Table(
-            ("retrained", *(short(at) for at in queries[::4])),
+            ("retrained", "self-hosting", *(f"ratio at {short(at)}" for at in queries[::4])),
             tuple(
-                (name, *(f"{row[column]:.2g}x" for column in range(0, _COLUMNS, 4)))
-                for (name, _), row in zip(_CADENCES, ratios, strict=True)
+                (name, won, *(f"{row[column]:.2g}" for column in range(0, _COLUMNS, 4)))
+                for (name, _), won, row in zip(_CADENCES, wins, ratios, strict=True)
             ),
         ),
         draw=lambda canvas: _draw_map(canvas, queries, ratios, first.model),
@@ -67,21 +70,12 @@ def winner_map(answer: Answer, known: str) -> Exhibit:
 
 def _queries(answer: Answer) -> list[Decimal]:
     marks = [float(at) for at in answer.volumes()]
-    low, high = min(1e4, min(marks)), max(1e8, max(marks))
+    low, high = min(1e4, *marks), max(1e8, *marks)
     return [Decimal(f"{at:.3g}") for at in np.geomspace(low, high, _COLUMNS)]
 
 
-def _ratios(answer: Answer, first: Comparison, queries: Sequence[Decimal]) -> list[list[float]]:
-    """Self-hosted bill over the hosted one, by cadence and volume."""
-    fleets = [self_hosted(with_values(answer.scenario, {"retrains_per_month": Decimal(each)})) for _, each in _CADENCES]
-    return [[float(own.usd(at) / first.hosted.usd(at)) for at in queries] for own in fleets]
-
-
-def _wins(row: Sequence[float], queries: Sequence[Decimal]) -> str:
-    won = [at for at, ratio in zip(queries, row, strict=True) if ratio <= 1]
-    if not won:
-        return "never cheaper"
-    return f"cheaper from about {volume(won[0])} a month" if len(won) < len(row) else "cheaper at every volume"
+def _wins(where: BreakEven) -> str:
+    return "never cheaper" if where.safe is None else f"cheaper from {short(where.safe)} a month"
 
 
 def _draw_map(canvas: Canvas, queries: Sequence[Decimal], ratios: Sequence[Sequence[float]], model: str) -> None:
@@ -109,10 +103,12 @@ def hangs_on(answer: Answer) -> Exhibit:
     """Each input moved through its own range, or a quarter either way."""
     first = answer.comparisons[0]
     bars = first.bars[:_MOST_BARS]
-    flips = [bar.name for bar in bars if (bar.saved_at_low_usd < 0) != (bar.saved_at_high_usd < 0)]
-    says = f"The strongest input is {bars[0].name} ({bars[0].figure.kind}); " + (
-        f"{', '.join(flips)} by itself would flip the answer." if flips else "none of them by itself flips the answer."
+    strongest = bars[0]
+    says = (
+        f"{strongest.name.replace('_', ' ')} ({strongest.figure.kind}) moves the monthly saving most: "
+        f"{_signed(strongest.saved_at_low_usd)} to {_signed(strongest.saved_at_high_usd)}."
     )
+    says = f"{says[0].upper()}{says[1:]} {_moved(strongest)}"
     return Exhibit(
         "tornado",
         "What the answer hangs on",
@@ -131,6 +127,17 @@ def hangs_on(answer: Answer) -> Exhibit:
         draw=lambda canvas: _draw_bars(canvas, bars, float(first.saved_usd), answer.volume),
         height=1.1,
     )  # fmt: skip
+
+
+def _moved(bar: Bar) -> str:
+    ends = (bar.safe_at_low, bar.safe_at_high)
+    if ends == (None, None):
+        return "Neither end of it makes self-hosting pay."
+    return f"The volume from which self-hosting pays goes from {_volume(ends[0])} to {_volume(ends[1])}."
+
+
+def _volume(queries: Decimal | None) -> str:
+    return "never" if queries is None else short(queries)
 
 
 def _signed(usd: Decimal) -> str:
@@ -160,7 +167,7 @@ def _few_ticks() -> MaxNLocator:
 def sure(answer: Answer) -> Exhibit:
     """How the break-even volume is spread over the draws."""
     rows = tuple(
-        (one.model, interval(one.draws.safe_quantiles), f"{one.draws.safe_quantiles.never_share:.0%}",
+        (one.model, spread(one.draws.safe_quantiles), f"{one.draws.safe_quantiles.never_share:.0%}",
          f"{one.draws.pays_share:.0%}")
         for one in answer.comparisons
     )  # fmt: skip
@@ -168,7 +175,7 @@ def sure(answer: Answer) -> Exhibit:
     never = first.draws.safe_quantiles.never_share
     count = len(first.draws.safe)
     says = f"Of {count} draws, {1 - never:.0%} have a volume from which self-hosting always beats {first.model}" + (
-        f"; 90 % of them lie at {interval(first.draws.safe_quantiles)} queries a month." if never < 0.5 else "."
+        f"; 90 % of them lie at {spread(first.draws.safe_quantiles)} queries a month." if never < 0.5 else "."
     )
     return Exhibit(
         "draws",
@@ -194,9 +201,9 @@ def _draw_draws(canvas: Canvas, answer: Answer) -> None:
                   label=one.model + ("" if found else " (never)"))  # fmt: skip
     axes.set(xscale="log", ylim=(0, 1.02), xlabel="queries a month from which self-hosting always pays")
     axes.set_ylabel("share of the draws")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    share_axis(axes, "y")
     count_axis(axes)
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
 
 
 def _finite(draws: Draws) -> list[float]:

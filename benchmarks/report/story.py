@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from benchmarks.economics.answer import Answer, Comparison
 from benchmarks.economics.figures import KINDS, Figure
-from benchmarks.economics.terminal import cents, dollars, interval, plain, volume, why_never
-from benchmarks.experiments.findings import Gap, Sweep
+from benchmarks.economics.terminal import cents, dollars, plain, why_never
+from benchmarks.experiments.findings import Gap
 from benchmarks.report.cases import Case
-from benchmarks.report.exhibit import short
+from benchmarks.report.exhibit import short, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def headline(case: Case) -> str:
         return f"No: on this machine, self-hosting costs more than {one.model} at every volume."
     if one.where.safe is None:
         return f"Hardly: self-hosting is cheaper than {one.model} at some volumes only."
-    return f"Yes, from {volume(one.where.safe)} queries a month against {one.model}."
+    return f"Yes, from {short(one.where.safe)} queries a month against {one.model}."
 
 
 def replies(case: Case) -> tuple[Reply, ...]:
@@ -60,10 +60,10 @@ def _where(answer: Answer, one: Comparison) -> Reply:
         islands = ", ".join(f"{short(part.low)} to {short(part.high or part.low)}" for part in one.where.islands[:3])
         return Reply(question, "Some", f"Between {islands} queries a month, and at no higher volume.", "modelled")
     first = one.where.first
-    early = f" It first pays at {volume(first)}." if first is not None and first != one.where.safe else ""
+    early = f" It first pays at {short(first)}." if first is not None and first != one.where.safe else ""
     says = (
         f"Queries a month from which it always pays against {one.model}, people and idle time included.{early} "
-        f"One replica holds {volume(answer.own.full_at)}."
+        f"One replica holds {short(answer.own.full_at)}."
     )
     return Reply(question, short(one.where.safe), says, "modelled")
 
@@ -83,7 +83,7 @@ def _sure(case: Case, one: Comparison) -> Reply:
     else:
         big = f"{1 - never:.0%}"
         says = (
-            f"of {len(draws.safe)} draws have such a volume; 90 % of them lie at {interval(draws.safe_quantiles)}. "
+            f"of {len(draws.safe)} draws have such a volume; 90 % of them lie at {spread(draws.safe_quantiles)}. "
             f"Inputs: {counts}."
         )
     return Reply("How sure are we?", big, says, "modelled")
@@ -95,8 +95,8 @@ def compared(answer: Answer) -> tuple[tuple[str, ...], ...]:
         (
             one.model,
             cents(one.hosted.usd_per_query),
-            "never" if one.where.never else volume(one.where.safe) if one.where.safe is not None else "some",
-            interval(one.draws.safe_quantiles),
+            "never" if one.where.never else short(one.where.safe) if one.where.safe is not None else "some",
+            spread(one.draws.safe_quantiles),
             f"{1 - one.draws.safe_quantiles.never_share:.0%}",
             f"{'-' if one.saved_usd < 0 else ''}{dollars(abs(one.saved_usd))}",
             f"month {one.payback_month}" if one.payback_month else "not in 24",
@@ -151,9 +151,4 @@ def caveat(case: Case) -> str:
             "SIMULATED: no model was behind these answers. Nothing on this page is a measurement; what a measurement "
             "would have given is taken as an assumption."
         )
-    sweep = case.findings.sweep
-    tried = f" within the objectives of {sweep.step}" if isinstance(sweep, Sweep) else ""
-    return (
-        f"Tokens are compared, not quality: {case.fingerprint.base_model} answers here{tried}, and its answers are not "
-        "those of a larger model. Where quality was measured, use the cost per correct answer."
-    )
+    return f"Tokens are compared, not quality: the answers of {case.fingerprint.base_model} are not those of a larger model."
