@@ -11,8 +11,8 @@ from benchmarks.report.cases import Case
 from benchmarks.report.exhibit import Table, short
 
 _COMPARED = (
-    "comparison", "side", "served model", "answers", "first token p50", "whole answer p50", "busy s/query", "prompt tokens",
-    "cached",
+    "comparison", "side", "served model", "answers", "first token p50", "whole answer p50", "busy s/query",
+    "prompt tokens", "cached",
 )  # fmt: skip
 
 

@@ -151,4 +151,8 @@ def caveat(case: Case) -> str:
             "SIMULATED: no model was behind these answers. Nothing on this page is a measurement; what a measurement "
             "would have given is taken as an assumption."
         )
-    return f"Tokens are compared, not quality: the answers of {case.fingerprint.base_model} are not those of a larger model."
+        Measure(name.replace("_", " "), _value(held), held.kind, _seen(held))
+
+
+def _seen(held: Figure) -> str:
+    return held.source + (f", {held.as_of}" if held.as_of else "")
