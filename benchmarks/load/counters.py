@@ -85,9 +85,10 @@ class Counters:
                 self._before[url] = await self._read(url)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 if required:
+                    why = str(error) or type(error).__name__
                     raise EndpointError(
-                        f"{url} is no Prometheus page ({str(error) or type(error).__name__}); correct --metrics, or leave it"
-                        " out for a run without the server's own figures"
+                        f"{url} is no Prometheus page ({why}); correct --metrics, or leave it out for a run without "
+                        "the server's own figures"
                     ) from error
         return tuple(self._before.values())
 

@@ -1,122 +1,25 @@
 """The load generator against a small OpenAI server that can misbehave, over real sockets on loopback."""
 
 import asyncio
+import gzip
 import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
-from aiohttp import web
 from rich.console import Console
 
 from benchmarks.errors import BenchmarkError, EndpointError, PlanError
-from benchmarks.load.arrivals import Closed, Open
+from benchmarks.load.arrivals import Replay
 from benchmarks.load.experiment import bench
-from benchmarks.load.plan import LoadPlan, Slo, Target, Tenant
+from benchmarks.load.files import Results, ResultsFile, read_results
+from benchmarks.load.plan import Slo
 from benchmarks.load.progress import Tally, show
 from benchmarks.load.run import run_load
 from benchmarks.load.summary import summarise
-from benchmarks.load.workload import synthetic
-
-COST = {"allocation_usd": "0.0000300000", "usage_usd": "0.0000100000"}
-USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-TOKENS = ("one", " two", " three")
-
-Write = Callable[[object], Awaitable[None]]
-
-
-class FakeOpenAI:
-    """Answers three tokens; the model's name says how it goes wrong."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.wait_s = 0.0
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.connections: set[object] = set()
-        self.now = 0
-        self.most = 0
-
-    def app(self) -> web.Application:
-        app = web.Application()
-        app.add_routes([web.get("/v1/models", self._models), web.post("/v1/chat/completions", self._chat)])
-        return app
-
-    async def _models(self, request: web.Request) -> web.Response:
-        if request.headers.get("Authorization") == "Bearer wrong":
-            return web.json_response({"error": {"message": "no"}}, status=401)
-        names = ("whole", "abstains", "cut", "undone", "breaks", "fails", "garbage", "hangs")
-        return web.json_response({"object": "list", "data": [{"id": name} for name in names]})
-
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        body = orjson.loads(await request.read())
-        self.bodies.append(body)
-        self.keys.append(request.headers.get("Authorization"))
-        self.connections.add(request.transport)
-        self.now += 1
-        self.most = max(self.most, self.now)
-        try:
-            await asyncio.sleep(60 if body["model"] == "hangs" else self.wait_s)
-            if body["model"] == "fails":
-                return web.json_response({"error": {"message": "engine down"}}, status=503)
-            return await (self._stream(request, body["model"]) if body["stream"] else self._whole(body["model"]))
-        finally:
-            self.now -= 1
-
-    async def _whole(self, model: str) -> web.Response:
-        choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
-        extension = {"cost": COST, "abstained": model == "abstains"}
-        return web.json_response({"choices": [choice], "usage": USAGE, "breakeven": extension})
-
-    async def _stream(self, request: web.Request, model: str) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-
-        async def write(event: object) -> None:
-            await response.write(b"data: " + orjson.dumps(event) + b"\n\n")
-
-        await write({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
-        for token in TOKENS:
-            await write({"choices": [{"index": 0, "delta": {"content": token}}]})
-        if model == "cut" and request.transport is not None:
-            request.transport.close()
-        elif model == "garbage":
-            await response.write(b"data: <html>\n\n")
-        elif model == "breaks":
-            await write({"error": {"message": "engine lost"}})
-        elif model != "undone":
-            await self._end(response, write, abstained=model == "abstains")
-        return response
-
-    async def _end(self, response: web.StreamResponse, write: Write, *, abstained: bool) -> None:
-        extension = {"cost": COST, "abstained": abstained}
-        await write({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "breakeven": extension})
-        await write({"choices": [], "usage": USAGE})
-        await response.write(b"data: [DONE]\n\n")
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeOpenAI]:
-    fake = FakeOpenAI()
-    runner = web.AppRunner(fake.app(), shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
-    await site.start()
-    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    yield fake
-    await runner.cleanup()
-
-
-def plan(server: FakeOpenAI, model: str = "whole", concurrency: int = 2, **changes: Any) -> LoadPlan:
-    plain: dict[str, Any] = {"load": Closed(concurrency), "requests": None if "duration_s" in changes else 4}
-    if "rate" in changes:
-        plain["load"] = Open(changes.pop("rate"), changes.pop("burstiness", 1.0))
-    if key := changes.pop("api_key", None):
-        plain["tenants"] = (Tenant("default", key),)
-    return LoadPlan(**{"url": server.url, "targets": (Target(model),), "workload": synthetic(5), **plain, **changes})
+from benchmarks.origin import Origin
+from tests.benchmarks.load.fake_openai import COST, TOKENS, FakeOpenAI, plan
 
 
 async def test_closed_loop_sends_what_was_asked_and_reuses_connections(server: FakeOpenAI) -> None:
@@ -148,7 +51,7 @@ async def test_open_loop_is_not_slowed_by_slow_answers(server: FakeOpenAI) -> No
 
 
 @pytest.mark.parametrize("load", [{"concurrency": 150}, {"rate": 3000.0}])
-async def test_the_connection_pool_holds_nothing_back(server: FakeOpenAI, load: dict[str, float]) -> None:
+async def test_the_connection_pool_holds_nothing_back(server: FakeOpenAI, load: dict[str, Any]) -> None:
     """aiohttp's default pool of 100 would cap what is in flight."""
     server.wait_s = 0.6
     await run_load(plan(server, requests=150, **load))
@@ -218,35 +121,49 @@ async def test_unreachable_endpoint_is_one_line_that_says_what_to_do(unused_tcp_
 
 
 async def test_wrong_key_and_wrong_model_stop_before_the_load(server: FakeOpenAI) -> None:
-    with pytest.raises(EndpointError, match="--api-key"):
+    with pytest.raises(EndpointError, match="refused the key 'default'"):
         await run_load(plan(server, api_key="wrong"))
     with pytest.raises(EndpointError, match="no model 'nobody'; it serves whole"):
         await run_load(plan(server, model="nobody"))
     assert server.bodies == []
 
 
-async def test_rows_survive_the_file_and_never_replace_an_earlier_run(server: FakeOpenAI, tmp_path: Path) -> None:
-    raw = tmp_path / "runs" / "first.jsonl"
+@pytest.mark.parametrize("name", ["first.jsonl", "first.jsonl.gz"])
+async def test_rows_survive_the_file_and_never_replace_an_earlier_run(
+    server: FakeOpenAI, tmp_path: Path, name: str
+) -> None:
+    raw = tmp_path / "runs" / name
     its_plan = plan(server, slo=Slo(e2e_s=1.0), api_key="sk-secret")
-    header = describe(its_plan)
-    with RowFile(raw, header) as rows:
-        result = await run_load(its_plan, keep=rows.write, header=header)
-    assert read_rows(raw) == result
-    assert summarise(read_rows(raw)) == summarise(result)
-    assert "sk-secret" not in raw.read_text() + repr(its_plan)
-    with pytest.raises(PlanError, match="already holds a run"):
-        RowFile(raw, header)
-    with pytest.raises(PlanError, match="not a load run's raw file"):
-        read_rows(Path(__file__))
+    origin = Origin.here("breakeven bench")
+    with ResultsFile(raw, origin) as file:
+        results = tuple([await run_load(its_plan, file=file, labels={"repeat": repeat}) for repeat in range(2)])
+    assert read_results(raw) == Results(origin, results)
+    assert summarise(read_results(raw).runs[1]) == summarise(results[1])
+    written = raw.read_bytes() if name == "first.jsonl" else gzip.decompress(raw.read_bytes())
+    assert b"sk-secret" not in written
+    assert "sk-secret" not in repr(its_plan)
+    with pytest.raises(PlanError, match="already holds results"):
+        ResultsFile(raw, origin)
+    with pytest.raises(PlanError, match="is no results file"):
+        read_results(Path(__file__))
+
+
+async def test_an_interrupted_run_is_no_result(server: FakeOpenAI, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    with ResultsFile(whole, Origin.here("breakeven bench")) as file:
+        await run_load(plan(server), file=file)
+    cut.write_bytes(b"".join(whole.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(PlanError, match="interrupted"):
+        read_results(cut)
 
 
 async def test_bench_stores_prints_and_cleans_up(server: FakeOpenAI, tmp_path: Path) -> None:
     page = io.StringIO()
     raw = tmp_path / "run.jsonl"
-    summary = await asyncio.to_thread(bench, plan(server), raw, Console(file=page, width=120))
+    (summary,) = await asyncio.to_thread(bench, plan(server), raw, Console(file=page, width=120))
     assert summary.outcomes == {"answered": 4}
     assert "4 answered" in page.getvalue()
-    assert len(read_rows(raw).rows) == 4
+    assert len(read_results(raw).runs[0].rows) == 4
     unsent = tmp_path / "unsent.jsonl"
     with pytest.raises(BenchmarkError):
         await asyncio.to_thread(bench, plan(server, model="nobody"), unsent)
@@ -272,11 +189,11 @@ async def test_on_a_terminal_a_bar_is_shown(server: FakeOpenAI) -> None:
     ("changes", "words"),
     [
         ({"url": "127.0.0.1:8000"}, "must start with http"),
-        ({"rate": 1.0, "concurrency": 1}, "either --concurrency"),
-        ({"concurrency": None}, "either --concurrency"),
+        ({"load": Replay((0.0,), "trace.csv")}, "leave --duration and --requests out"),
+        ({"targets": ()}, "at least one --model"),
         ({"duration_s": 1.0, "requests": 1}, "either --duration"),
-        ({"concurrency": 0}, "above zero"),
-        ({"stream": False, "slo": Slo(ttft_s=1.0)}, "--slo-ttft needs streaming"),
+        ({"concurrency": 0}, "at least 1"),
+        ({"stream": False, "slo": Slo(ttft_s=1.0)}, "need streaming"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(changes: dict[str, Any], words: str) -> None:

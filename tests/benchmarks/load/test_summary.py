@@ -29,17 +29,17 @@ def header(slo: Slo = NO_SLO) -> RunHeader:
     return RunHeader(
         command="breakeven bench",
         endpoint="http://127.0.0.1:8000/v1",
-        model="m",
+        models=("m",),
         load="closed loop, 1 at a time",
+        loop="closed",
+        concurrency=1,
+        rate=None,
         workload="synthetic",
         stream=True,
+        max_tokens=16,
+        seed=0,
         slo=slo,
-        commit="abc",
         started_at="2026-11-20T00:00:00+00:00",
-        cpu_model="cpu",
-        cores=2,
-        memory_gib=8.0,
-        python="3.11",
     )
 
 
@@ -73,8 +73,8 @@ def test_latency_counts_from_the_scheduled_time() -> None:
     )
     assert summary.ttft and summary.ttft.p50 == 3.0
     assert summary.e2e and summary.e2e.p50 == 5.0
-    assert summary.inter_token and (summary.inter_token.count, summary.inter_token.p50) == (2, 0.75)
-    assert summary.send_lag and summary.send_lag.p50 == 2.0
+    assert summary.gap and (summary.gap.count, summary.gap.p50) == (2, 0.75)
+    assert summary.lateness and summary.lateness.p50 == 2.0
     assert summary.generator_fell_behind
 
 
