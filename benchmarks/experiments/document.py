@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.economics.sweep import SloRate
 from benchmarks.economics.uncertainty import Bounds
 from benchmarks.errors import PriceError, ResultsError
-from benchmarks.experiments.findings import Findings, Sweep, Variant, findings
+from benchmarks.experiments.findings import Findings, Variant, answered, findings
 from benchmarks.experiments.results import Experiment, read_experiment
 from benchmarks.prices import PriceBook
 
@@ -40,8 +40,8 @@ def _machine(experiment: Experiment, prices: PriceBook) -> str:
 
 def _figures(found: Findings) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    if isinstance(found.sweep, Sweep) and isinstance(found.sweep.rate, SloRate):
-        figures["within_objectives"] = _rate(found.sweep.rate)
+    if isinstance(rate := answered(found), SloRate):
+        figures["within_objectives"] = _rate(rate)
     for sides in found.comparisons.values():
         for name, side in sides.items():
             _add(figures, name, side)

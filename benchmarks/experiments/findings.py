@@ -4,7 +4,7 @@ Derived from raw timings and counters each time it is asked for. What the file c
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -142,6 +142,16 @@ def _sweep(runs: Sequence[Run], objectives: Slo) -> Sweep | Gap:
     except ModelError as error:
         rate = Gap(str(error))
     return Sweep(runs[0].step, _model(runs[0]), levels, rate)
+
+
+def answered(found: Findings) -> SloRate | Gap:
+    """The rate within the objectives in answers: of the requests of a sweep some are declined without the engine."""
+    if isinstance(found.sweep, Gap) or isinstance(found.sweep.rate, Gap):
+        return found.sweep if isinstance(found.sweep, Gap) else found.sweep.rate
+    share = 1.0 - found.traffic.abstain_share if isinstance(found.traffic, Traffic) else 1.0
+    rate = found.sweep.rate
+    low, high = (None if bound is None else bound * share for bound in (rate.low, rate.high))
+    return replace(rate, queries_per_s=rate.queries_per_s * share, low=low, high=high)
 
 
 def _point(run: Run) -> SweepPoint:

@@ -37,7 +37,8 @@ _NUMBERS = ("rate", "duration_s", "timeout_s")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one cell sends. Times in seconds, rates per second; `prompts` is a JSONL file beside the plan.
+    """What one cell sends. Times in seconds, rates per second; `prompts` is a JSONL file beside the plan, of which
+    `only` the lines of one `kind` are asked.
 
     Without `prompts`, prompts of `prompt_tokens` are made up, the first `shared_prefix_tokens` of them the same in all,
     or with `topics` as retrieval composes them. `model` names a served model, or several with their weights.
@@ -45,6 +46,7 @@ class Load:
 
     model: str | tuple[tuple[str, float], ...] = ""
     prompts: str | None = None
+    only: str | None = None
     prompt_tokens: int = 256
     shared_prefix_tokens: int = 0
     topics: int = 0
@@ -185,9 +187,9 @@ def _checked(key: str, value: Any, where: str) -> Any:
         raise PlanError(f"{where}: ignore_eos must be true or false")
     if key == "model" and isinstance(value, dict) and value:
         return tuple((str(name), float(_positive(f"{where}: weight of {name}", each))) for name, each in value.items())
-    if key == "prompts" and value is None:
+    if key in ("prompts", "only") and value is None:
         return None  # made-up ones, where the defaults name a file
-    if key in ("model", "prompts") and not (isinstance(value, str) and value):
+    if key in ("model", "prompts", "only") and not (isinstance(value, str) and value):
         raise PlanError(f"{where}: {key} must be a name, not {value!r}")
     return value
 

@@ -14,8 +14,9 @@ from benchmarks.economics.demand_fit import DemandFit, demand_figures
 from benchmarks.economics.figures import Figure, Kind
 from benchmarks.economics.measured import sweep_figures
 from benchmarks.economics.question import ask
+from benchmarks.economics.sweep import SloRate
 from benchmarks.errors import ModelError, PriceError, ResultsError
-from benchmarks.experiments.findings import Findings, Gap, Sweep, Traffic, findings
+from benchmarks.experiments.findings import Findings, Gap, Sweep, Traffic, answered, findings
 from benchmarks.experiments.results import Experiment, Fingerprint
 from benchmarks.load.plan import Slo
 from benchmarks.prices import PriceBook
@@ -138,8 +139,8 @@ def measured_figures(case: Case) -> dict[str, Figure]:
     known: dict[str, Figure] = {}
     if isinstance(found.traffic, Traffic):
         known |= _traffic(found.traffic, f"{source}, {found.traffic.answered} answers")
-    if isinstance(found.sweep, Sweep) and not isinstance(found.sweep.rate, Gap):
-        known |= sweep_figures(found.sweep.rate, f"{source}, sweep {found.sweep.step!r}")
+    if isinstance(found.sweep, Sweep) and isinstance(rate := answered(found), SloRate):
+        known |= sweep_figures(rate, f"{source}, sweep {found.sweep.step!r}")
     elif isinstance(found.demand, DemandFit):
         known |= _fitted(found.demand, source)
     if case.fingerprint.simulated:

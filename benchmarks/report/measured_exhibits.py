@@ -56,7 +56,7 @@ def latency(case: Case) -> Exhibit:
         says=says,
         known=f"Points: {kind_of(case)}, {sum(level.runs for level in levels)} open-loop runs of "
         f"{sum(level.sent for level in levels)} requests to {sweep.model}, timed by the client from the intended "
-        "start. The rate between two points is interpolated, never beyond them.",
+        f"start. The rate between two points is interpolated, never beyond them.{_cached(case)}",
         alt=f"Two plots over {short(levels[0].rate)} to {short(levels[-1].rate)} requests a second. Above, 95th "
         f"percentiles of the time to the first token and to the whole answer; below, goodput. {says}",
         table=Table(
@@ -66,6 +66,14 @@ def latency(case: Case) -> Exhibit:
         draw=lambda canvas: _draw_latency(canvas, levels, rate, slo),
         height=1.25,
     )
+
+
+def _cached(case: Case) -> str:
+    seen = case.findings.traffic
+    if isinstance(seen, Gap) or not seen.cached_prompt_tokens:
+        return ""
+    share = seen.cached_prompt_tokens / seen.prompt_tokens
+    return f" {share:.0%} of the prompt tokens came from the engine's prefix cache, for few documents were asked about."
 
 
 def objectives(slo: Slo) -> str:

@@ -131,12 +131,8 @@ def measures(case: Case) -> tuple[Measure, ...]:
     answer = case.answer
     if isinstance(answer, Gap):
         return ()
-    return tuple(
-        Measure(
-            name.replace("_", " "), _value(held), held.kind, held.source + (f", {held.as_of}" if held.as_of else "")
-        )
-        for name, held in sorted(answer.inputs.items(), key=lambda item: (KINDS.index(item[1].kind), item[0]))
-    )
+    ordered = sorted(answer.inputs.items(), key=lambda item: (KINDS.index(item[1].kind), item[0]))
+    return tuple(Measure(name.replace("_", " "), _value(held), held.kind, _seen(held)) for name, held in ordered)
 
 
 def _value(held: Figure) -> str:
@@ -151,7 +147,8 @@ def caveat(case: Case) -> str:
             "SIMULATED: no model was behind these answers. Nothing on this page is a measurement; what a measurement "
             "would have given is taken as an assumption."
         )
-        Measure(name.replace("_", " "), _value(held), held.kind, _seen(held))
+    model = case.fingerprint.base_model
+    return f"Tokens are compared, not quality: the answers of {model} are not those of a larger model."
 
 
 def _seen(held: Figure) -> str:
