@@ -147,7 +147,7 @@ def needed_rate(case: Case, answer: Answer, book: PriceBook) -> Exhibit:
     rate = float(answer.capacity_queries_per_s) * 60
     prices = [(one.model, float(one.hosted.usd_per_query)) for one in answer.comparisons]
     rows = tuple(
-        (model, f"{price:.3g}", *(short(usd / (60 * price)) for _, usd in machines), short(rate))
+        (model, short(price), *(short(usd / (60 * price)) for _, usd in machines), short(rate))
         for model, price in prices
     )
     model, price = prices[0]

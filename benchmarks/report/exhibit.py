@@ -176,4 +176,4 @@ def spread(found: Quantiles) -> str:
     """The interval of a volume; open where too many draws never cross."""
     if found.p5 is None:
         return "never"
-    return f"{short(found.p5)} to {short(found.p95)}" if found.p95 is not None else f"{short(found.p5)} and up, open"
+    return f"{short(found.p5)} to {short(found.p95) if found.p95 is not None else 'no upper bound'}"

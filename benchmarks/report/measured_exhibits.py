@@ -49,7 +49,7 @@ def latency(case: Case) -> Exhibit:
     if isinstance(rate, Gap):
         says = f"No rate within the objectives: {rate.why}."
     else:
-        says = f"One replica sustains {_rate(rate)} within {objectives(slo)}{_open(rate)}."
+        says = f"One replica sustains {_rate(rate)} within its objectives: {objectives(slo)}{_open(rate)}."
     levels = sweep.levels
     return Exhibit(
         *_SWEEP,
@@ -80,7 +80,7 @@ def objectives(slo: Slo) -> str:
     """In words."""
     named = (("first token", slo.ttft_s), ("between tokens", slo.itl_s), ("whole answer", slo.e2e_s))
     said = [f"{name} {bound:g} s" for name, bound in named if bound is not None]
-    return f"the objectives ({', '.join(said)}; p95)" if said else "no objectives"
+    return f"{', '.join(said)} (95 % of requests)" if said else "none"
 
 
 def _rate(rate: SloRate) -> str:
@@ -148,7 +148,7 @@ def cost_by_utilisation(case: Case) -> Exhibit:
     ratio = least.window.allocation_usd / least.window.usage_usd if least.window.usage_usd else 0.0
     says = (
         f"At {least.load:.0%} of what the machine could serve, a query cost {ratio:.2g} times its busy share: "
-        f"${least.window.allocation_usd:.3g} with idle time, ${least.window.usage_usd:.3g} without."
+        f"${short(least.window.allocation_usd)} with idle time, ${short(least.window.usage_usd)} without."
     )
     return Exhibit(
         *_COST,
@@ -178,7 +178,7 @@ def _point(window: Window, rate: float) -> _Point:
 
 def _row(point: _Point) -> tuple[str, ...]:
     window = point.window
-    costs = (f"{window.allocation_usd:.3g}", f"{window.usage_usd:.3g}")
+    costs = (short(window.allocation_usd), short(window.usage_usd))
     return (window.cell, f"{point.load:.0%}", f"{window.utilisation:.0%}", *costs, str(window.answered))
 
 

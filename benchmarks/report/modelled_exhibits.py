@@ -89,7 +89,7 @@ def _draw_volume(canvas: Canvas, answer: Answer, thresholds: Sequence[Threshold]
                       color=FAINT, ha="center", va="bottom")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="queries a month", ylabel="USD a month")
     axes.set_xlim(volumes[0], volumes[-1])
-    axes.legend(loc="upper left")
+    canvas.legend(loc="outside upper left", ncols=4)
     count_axis(axes)
     money_axis(axes)
 
@@ -166,4 +166,4 @@ def _draw_ahead(
     axes.set(xlabel="month", ylabel="USD spent", xlim=(0, HORIZON_MONTHS), ylim=(0, 1.35 * most))
     axes.set_xticks(range(0, HORIZON_MONTHS + 1, 6))
     money_axis(axes)
-    axes.legend(loc="lower right")
+    canvas.legend(loc="outside upper left", ncols=2)

@@ -175,7 +175,7 @@ def sure(answer: Answer) -> Exhibit:
     never = first.draws.safe_quantiles.never_share
     count = len(first.draws.safe)
     says = f"Of {count} draws, {1 - never:.0%} have a volume from which self-hosting always beats {first.model}" + (
-        f"; 90 % of them lie at {spread(first.draws.safe_quantiles)} queries a month." if never < 0.5 else "."
+        f"; 90 % of all lie at {spread(first.draws.safe_quantiles)}." if never < 0.5 else "."
     )
     return Exhibit(
         "draws",
@@ -203,7 +203,7 @@ def _draw_draws(canvas: Canvas, answer: Answer) -> None:
     axes.set_ylabel("share of the draws")
     share_axis(axes, "y")
     count_axis(axes)
-    axes.legend(loc="lower right")
+    canvas.legend(loc="outside upper left", ncols=3)
 
 
 def _finite(draws: Draws) -> list[float]:

@@ -30,7 +30,7 @@ def headline(case: Case) -> str:
         return f"No: on this machine, self-hosting costs more than {one.model} at every volume."
     if one.where.safe is None:
         return f"Hardly: self-hosting is cheaper than {one.model} at some volumes only."
-    return f"Yes, from {short(one.where.safe)} queries a month against {one.model}."
+    return f"It pays from {short(one.where.safe)} queries a month on, against {one.model}."
 
 
 def replies(case: Case) -> tuple[Reply, ...]:
@@ -63,7 +63,7 @@ def _where(answer: Answer, one: Comparison) -> Reply:
     early = f" It first pays at {short(first)}." if first is not None and first != one.where.safe else ""
     says = (
         f"Queries a month from which it always pays against {one.model}, people and idle time included.{early} "
-        f"One replica holds {short(answer.own.full_at)}."
+        f"That is {max(answer.own.replicas(one.where.safe))} of these machines."
     )
     return Reply(question, short(one.where.safe), says, "modelled")
 
@@ -83,7 +83,7 @@ def _sure(case: Case, one: Comparison) -> Reply:
     else:
         big = f"{1 - never:.0%}"
         says = (
-            f"of {len(draws.safe)} draws have such a volume; 90 % of them lie at {spread(draws.safe_quantiles)}. "
+            f"of {len(draws.safe)} draws have such a volume; 90 % of all lie at {spread(draws.safe_quantiles)}. "
             f"Inputs: {counts}."
         )
     return Reply("How sure are we?", big, says, "modelled")
