@@ -3,7 +3,7 @@
 The file itself is `benchmarks.load.files`; the experiment's part in it are the labels of its runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,10 @@ def read_experiment(path: Path) -> Experiment:
     sound = [result for result in held.runs if result.rows and not result.errors]
     if not sound:
         raise ResultsError(f"{path} holds no run that can be used; run its experiment again")
-    prints = {_fingerprint(held.origin, result) for result in sound}
-    if len(prints) > 1:
-        kinds = "; ".join(sorted(f"{each.base_model} on {each.engine}" for each in prints))
+    engines = {_engine_of(held.origin, result) for result in sound}
+    models = {name for result in sound for name in _base_models(result.header.server)}
+    if len(engines) > 1 or len(models) > 1:
+        kinds = ", ".join(sorted({engine for engine, _ in engines} | models))
         raise ResultsError(f"{path} mixes what cannot be compared ({kinds}); keep one file for each")
     objectives = {result.header.slo for result in sound}
     if len(objectives) > 1:
@@ -106,7 +107,7 @@ def read_experiment(path: Path) -> Experiment:
     return Experiment(
         name=path.name.partition(".jsonl")[0],
         origin=held.origin,
-        fingerprint=prints.pop(),
+        fingerprint=_fingerprint(held.origin, *engines.pop(), models.pop() if models else _asked(sound[0])),
         price=_price(sound),
         objectives=objectives.pop(),
         plan=str(labels.get("plan", "")),
@@ -125,14 +126,18 @@ def _run(result: LoadResult) -> Run:
     return Run(step, kind, str(labels.get("variant", "")), str(labels.get("cell", header.load)), result)
 
 
-def _fingerprint(origin: Origin, result: LoadResult) -> Fingerprint:
-    server = result.header.server
-    simulated = any((row.cost or {}).get("basis") == "simulated" for row in result.rows)
+def _fingerprint(origin: Origin, engine: str, simulated: bool, base_model: str) -> Fingerprint:
     names = sorted(gpu.name for gpu in origin.gpus)
-    on_cpu = not names or "cpu" in _engine(origin, server).lower()
+    on_cpu = not names or "cpu" in engine.lower()
     machine = f"CPU ({origin.cpu_model}, {origin.cores} cores)" if on_cpu else _counted(names)
-    engine = "simulated engine" if simulated else _engine(origin, server)
-    return Fingerprint(machine, not on_cpu, engine, _base_model(server, result.header.models), simulated)
+    return Fingerprint(machine, not on_cpu, engine, base_model, simulated)
+
+
+def _engine_of(origin: Origin, result: LoadResult) -> tuple[str, bool]:
+    """Its name, and whether it is a simulation."""
+    if any((row.cost or {}).get("basis") == "simulated" for row in result.rows):
+        return "simulated engine", True
+    return _engine(origin, result.header.server), False
 
 
 def _counted(names: Sequence[str]) -> str:
@@ -149,12 +154,16 @@ def _engine(origin: Origin, server: Mapping[str, Any]) -> str:
     return found[0] if found else "unknown engine"
 
 
-def _base_model(server: Mapping[str, Any], asked: Sequence[str]) -> str:
-    """The engine's name of a served model without an adapter, as the gateway lists it."""
-    entries = [entry for entry in server.get("models") or [] if isinstance(entry, dict)]
-    bound = [entry.get("breakeven") or {} for entry in entries]
-    plain = [str(held["engine_model"]) for held in bound if held.get("engine_model") and not held.get("adapter")]
-    return plain[0] if plain else asked[0]
+def _base_models(server: Mapping[str, Any]) -> Iterator[str]:
+    """The engine's names of served models without an adapter, as the gateway lists them."""
+    for entry in server.get("models") or []:
+        held = (entry.get("breakeven") if isinstance(entry, dict) else None) or {}
+        if held.get("engine_model") and not held.get("adapter") and not held.get("router"):
+            yield str(held["engine_model"])
+
+
+def _asked(result: LoadResult) -> str:
+    return result.header.models[0] if result.header.models else "unknown model"
 
 
 def _price(runs: Sequence[LoadResult]) -> Mapping[str, Any]:

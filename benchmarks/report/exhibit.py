@@ -4,6 +4,7 @@ The plot is drawn once in stand-in colours. In the page they become CSS variable
 a PNG they become the light ones.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -101,6 +102,7 @@ def svg(exhibit: Exhibit, prefix: str) -> str:
     text = text[text.index("<svg") :].replace(
         "<svg ", f'<svg role="img" aria-labelledby="{prefix}-{exhibit.id}-alt" ', 1
     )
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # the same in every plot, and nothing refers to them
     for colour, name in _VARIABLES.items():
         text = text.replace(colour, f"var(--{name})")
     # The page's own font: the stand-in is wider, so nothing grows out of its place.

@@ -100,8 +100,12 @@ def test_an_id_is_used_once(tmp_path: Path) -> None:
         plan(tmp_path, SWEEP, SWEEP)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)
-       | st.dictionaries(st.sampled_from(["id", "kind", "model", "rate", "steps", "x"]), inner, max_size=4)))  # fmt: skip
+KEYS = st.sampled_from(["id", "kind", "model", "rate", "steps", "x"])
+LEAVES = st.none() | st.booleans() | st.floats() | st.text(max_size=5)
+TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4))
+
+
+@given(TREES)
 def test_any_yaml_is_a_plan_or_a_mistake(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
     path = tmp_path_factory.mktemp("plans") / "plan.yaml"
     path.write_text(yaml.safe_dump({"steps": tree}))
@@ -125,7 +129,22 @@ def test_cells_ask_what_no_cell_before_them_asked(tmp_path: Path) -> None:
     assert list(begin.values())[:4] == [0, 10, 20, 40]
     assert begin["retrieval/retrieval"] == begin["retrieval/no_context"] == 60
     assert [expected_requests(cell.load) for cell in made.cells] == [10, 10, 20, 20, 5, 5]
-    assert "q60" in str(workload(made, made.cells[4]).prompt(0).messages)
+    asked = [str(workload(made, cell).prompt(index)) for cell in made.cells[:4] for index in range(10)]
+    assert len(set(asked)) == len(asked)
+    assert workload(made, made.cells[4]).prompt(0) == workload(made, made.cells[5]).prompt(0)
+
+
+def test_questions_of_one_kind_are_asked_in_no_order(tmp_path: Path) -> None:
+    lines = [f'{{"question": "q{number}", "kind": "{"odd" if number % 2 else "even"}"}}\n' for number in range(20)]
+    (tmp_path / "q.jsonl").write_text("".join(lines))
+    (cell, *_) = (made := plan(tmp_path, SWEEP, defaults={"prompts": "q.jsonl", "only": "odd"})).cells
+    source = workload(made, cell)
+    texts = [source.prompt(index).messages[0]["content"] for index in range(20)]
+    assert sorted(texts[:10]) == sorted(texts[10:]) == sorted(f"q{number}" for number in range(1, 20, 2))
+    assert texts[:10] not in (sorted(texts[:10]), texts[10:])
+    wrong = plan(tmp_path, SWEEP, defaults={"prompts": "q.jsonl", "only": "none"})
+    with pytest.raises(PlanError, match="it has even, odd"):
+        workload(wrong, wrong.cells[0])
 
 
 def test_made_up_prompts_differ_between_cells(tmp_path: Path) -> None:

@@ -58,8 +58,9 @@ def test_faulty_runs_are_left_out_and_counted(tmp_path: Path) -> None:
     runs = sweep()
     held = read_experiment(write(tmp_path / "a.jsonl", [replace(runs[0], errors=("mismatch",)), *runs[1:]]))
     assert (len(held.runs), held.unusable) == (7, 1)
+    faulty = [replace(each, errors=("mismatch",)) for each in runs]
     with pytest.raises(ResultsError, match="no run that can be used"):
-        read_experiment(write(tmp_path / "b.jsonl", [replace(each, errors=("mismatch",)) for each in runs]))
+        read_experiment(write(tmp_path / "b.jsonl", faulty))
 
 
 @pytest.mark.parametrize(
@@ -119,3 +120,12 @@ def test_a_bench_file_without_labels_is_read_by_its_loops(tmp_path: Path) -> Non
     held = read_experiment(write(tmp_path / "a.jsonl", plain))
     assert [each.kind for each in held.runs] == ["sweep"] * 8 + ["grid"]
     assert held.cells == 0
+
+
+def test_adapters_do_not_hide_the_base_model(tmp_path: Path) -> None:
+    base, adapted = comparison("adapters", {"base": (0.1, 0.1), "one": (0.2, 0.2)})
+    entry = {"id": "support", "breakeven": {"engine_model": "support@1", "adapter": "support@1"}}
+    adapted = replace(adapted, header=replace(adapted.header, models=("support",), server={"models": [entry]}))
+    assert read_experiment(write(tmp_path / "a.jsonl", [adapted, base])).fingerprint.base_model == "made-up-135m"
+    alone = read_experiment(write(tmp_path / "b.jsonl", [adapted]))
+    assert alone.fingerprint.base_model == "support"

@@ -67,7 +67,7 @@ def sweep(basis: str = "measured", objectives: Slo = OBJECTIVES) -> list[LoadRes
     return runs
 
 
-def grid() -> list[LoadResult]:
+def grid(basis: str = "measured") -> list[LoadResult]:
     """Shapes whose busy time follows a known demand."""
     runs = []
     for prompt in (64, 512):
@@ -78,26 +78,26 @@ def grid() -> list[LoadResult]:
                     {"step": "shapes", "kind": "grid", "cell": cell}, concurrency=concurrency, model="smollm2"
                 )
                 demand = 0.02 + 0.0005 * prompt + 0.004 * output + 0.01 * output / concurrency
-                runs.append(run(head, 8, 1.0, prompt=prompt, output=output, busy_s=8 * demand))
+                runs.append(run(head, 8, 1.0, prompt=prompt, output=output, busy_s=8 * demand, basis=basis))
     return runs
 
 
-def comparison(step: str, sides: dict[str, tuple[float, float]]) -> list[LoadResult]:
+def comparison(step: str, sides: dict[str, tuple[float, float]], basis: str = "measured") -> list[LoadResult]:
     """Variants with their first-token time and busy seconds per query."""
-    return [
-        run(header({"step": step, "kind": "compare", "variant": name, "cell": f"{step}/{name}"}, concurrency=1), 12, 1.0,
-            ttft_s=ttft, busy_s=12 * busy)
-        for name, (ttft, busy) in sides.items()
-    ]  # fmt: skip
+    runs = []
+    for name, (ttft, busy) in sides.items():
+        head = header({"step": step, "kind": "compare", "variant": name, "cell": f"{step}/{name}"}, concurrency=1)
+        runs.append(run(head, 12, 1.0, ttft_s=ttft, busy_s=12 * busy, basis=basis))
+    return runs
 
 
 def everything(basis: str = "measured") -> list[LoadResult]:
     """A whole plan."""
     return [
         *sweep(basis),
-        *grid(),
-        *comparison("retrieval", {"retrieval": (0.6, 0.9), "no_context": (0.2, 0.4)}),
-        *comparison("prefix", {"shared": (0.2, 0.3), "fresh": (0.5, 0.6)}),
+        *grid(basis),
+        *comparison("retrieval", {"retrieval": (0.6, 0.9), "no_context": (0.2, 0.4)}, basis),
+        *comparison("prefix", {"shared": (0.2, 0.3), "fresh": (0.5, 0.6)}, basis),
     ]
 
 
