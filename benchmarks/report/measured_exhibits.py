@@ -73,7 +73,7 @@ def _cached(case: Case) -> str:
     if isinstance(seen, Gap) or not seen.cached_prompt_tokens:
         return ""
     share = seen.cached_prompt_tokens / seen.prompt_tokens
-    return f" {share:.0%} of the prompt tokens came from the engine's prefix cache, for few documents were asked about."
+    return f" {share:.0%} of the prompt tokens came from the engine's prefix cache."
 
 
 def objectives(slo: Slo) -> str:

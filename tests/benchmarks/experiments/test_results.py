@@ -65,7 +65,8 @@ def test_faulty_runs_are_left_out_and_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-X
+    [b"", b"\n", b"{}", b"{}\n", b"[1, 2]\n", b"null\n", b"not json\n", b"\xff\xfe",
+     b'{"format": "breakeven-load/9"}\n',
      b'{"format": "breakeven-load/1", "origin": {}}\n', b'{"header": {}}\n{"index": 0}\n'],
 )  # fmt: skip
 def test_foreign_files_are_refused(tmp_path: Path, content: bytes) -> None:
