@@ -12,7 +12,7 @@ import typer
 from benchmarks.errors import PlanError
 from benchmarks.experiments.engine import engine_metrics
 from benchmarks.experiments.plan import read_plan
-from benchmarks.experiments.running import Endpoint, run_experiment
+from benchmarks.experiments.running import Endpoint, finished, run_experiment
 from breakeven.console import Config, console, output
 from breakeven.own_stack import own_stack
 from retrieval.lock import OwnerLock
@@ -47,8 +47,12 @@ def run(
     target = out or Path(f"{read.name}-{datetime.now(UTC).date()}.jsonl.gz")
     settings = load_settings(config)
     command = f"breakeven experiment run {plan.name}{' --serve' if serve else ''}"
-    with _endpoint(settings, config, url, tuple(metrics or ()), serve=serve) as endpoint:
-        found = asyncio.run(run_experiment(read, endpoint, target, console, command))
+    found = finished(read, target)
+    if found is not None:
+        console.print(f"{target} holds all of this plan already; remove it to measure again", markup=False)
+    else:
+        with _endpoint(settings, config, url, tuple(metrics or ()), serve=serve) as endpoint:
+            found = asyncio.run(run_experiment(read, endpoint, target, console, command))
     if found.fingerprint.simulated:
         output.print("SIMULATED: no model is behind this endpoint; the report will not call it measured", markup=False)
     output.print(f"{target}: {len(found.runs)} runs on {found.fingerprint.machine}", markup=False)

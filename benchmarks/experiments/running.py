@@ -53,9 +53,11 @@ async def run_experiment(
     EndpointError when the endpoint cannot be used; ResultsError when a whole cell failed, or `out` holds another
     experiment. What was finished is kept.
     """
-    kept = _open(plan, out, console)
-    if kept is None:
-        return read_experiment(out)
+    if (held := finished(plan, out)) is not None:
+        return held
+    for cell in plan.cells:
+        workload(plan, cell)  # a prompts file that cannot be read must not cost an hour first
+    kept = _Kept(out, plan)
     progress = _Progress(plan, kept.done(), console)
     for cell in plan.cells:
         if not kept.has(cell):
@@ -66,18 +68,16 @@ async def run_experiment(
     return read_experiment(out)
 
 
-def _open(plan: ExperimentPlan, out: Path, console: Console) -> "_Kept | None":
-    """Where to keep cells; None when `out` holds all of this plan already."""
+def finished(plan: ExperimentPlan, out: Path) -> Experiment | None:
+    """What `out` holds, if it is all of this plan; None without such a file. ResultsError if it is of another plan."""
     if not out.exists():
-        for cell in plan.cells:
-            workload(plan, cell)  # a prompts file that cannot be read must not cost an hour first
-        return _Kept(out, plan)
-    if read_experiment(out).digest != plan.digest:
+        return None
+    held = read_experiment(out)
+    if held.digest != plan.digest:
         raise ResultsError(
             f"{out} holds results of another plan, or of this one before it was changed; name another file with --out"
         )
-    console.print(f"{out} holds all of this plan already; remove it to measure again", markup=False)
-    return None
+    return held
 
 
 async def _run(plan: ExperimentPlan, cell: Cell, endpoint: Endpoint, kept: "_Kept", console: Console) -> None:
