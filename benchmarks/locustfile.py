@@ -18,25 +18,7 @@ from typing import Any
 from locust import FastHttpUser, constant, events, task
 
 CHAT = "/v1/chat/completions"
-WORDS = [
-    "time",
-    "year",
-    "people",
-    "way",
-    "day",
-    "man",
-    "thing",
-    "woman",
-    "life",
-    "child",
-    "world",
-    "school",
-    "state",
-    "family",
-    "student",
-    "group",
-    "country",
-]
+WORDS = ("time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state")
 
 
 @events.init_command_line_parser.add_listener
