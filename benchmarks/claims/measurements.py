@@ -114,4 +114,6 @@ def _device(content: Any) -> str:
     origin = content.get("origin", {}) if isinstance(content, dict) else {}
     if device := origin.get("device") or origin.get("gpu"):
         return str(device)
+    if gpus := origin.get("gpus"):
+        return str(gpus[0]["name"])
     return f"CPU ({origin['cpu_model']}, {origin['cores']} cores)" if "cpu_model" in origin else "CPU"

@@ -29,7 +29,7 @@ _VARIABLES = {
 }  # fmt: skip
 SERIES = (HOSTED, SECOND, THIRD)
 
-_SIZE = (5.0, 3.7)
+_SIZE = (4.7, 3.6)
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
