@@ -15,6 +15,7 @@ from benchmarks.errors import ModelError
 from benchmarks.experiments.results import Run
 from benchmarks.load.plan import Slo
 from benchmarks.load.record import RequestRow
+from benchmarks.measurements import busy_s
 
 # Fewer answers than this have no 95th percentile to speak of.
 LEAST_ANSWERS = 5
@@ -216,7 +217,8 @@ def _model(run: Run) -> str:
 
 def _shape(run: Run) -> ShapeRun | None:
     seen = traffic([run])
-    busy = _busy_s(run)
+    # Without a gateway's meter: the time in which a request was under way, which is the same seen from outside.
+    busy = _busy_s(run) or busy_s([row for row in run.rows if row.outcome == "answered"])
     if seen is None or busy <= 0 or run.result.header.concurrency is None:
         return None
     computed = seen.prompt_tokens - seen.cached_prompt_tokens

@@ -118,12 +118,20 @@ def read_experiment(path: Path) -> Experiment:
     )
 
 
+# Labels of a stage whose runs are the sides of a comparison.
+_SIDES = ("via", "adapters", "prefix_cache")
+
+
 def _run(result: LoadResult) -> Run:
-    """Runs that no plan made are taken for what their loop is good for."""
+    """Runs that no plan made are known by their stage, or taken for what their loop is good for."""
     labels, header = result.header.labels, result.header
-    kind = str(labels.get("kind") or ("grid" if header.loop == "closed" else "sweep"))
-    step = str(labels.get("step") or labels.get("stage") or kind)
-    return Run(step, kind, str(labels.get("variant", "")), str(labels.get("cell", header.load)), result)
+    if "kind" in labels:
+        step, kind, variant = (str(labels.get(key, "")) for key in ("step", "kind", "variant"))
+        return Run(step, kind, variant, str(labels.get("cell", header.load)), result)
+    stage = str(labels.get("stage", ""))
+    side = next((f"{name} {labels[name]}" for name in _SIDES if name in labels), "")
+    kind = "sweep" if header.loop != "closed" else "grid" if stage == "grid" else "compare" if side else "closed"
+    return Run(stage or kind, kind, side if kind == "compare" else "", header.load, result)
 
 
 def _fingerprint(origin: Origin, engine: str, simulated: bool, base_model: str) -> Fingerprint:

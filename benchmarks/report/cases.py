@@ -33,6 +33,7 @@ class Case:
 
     fingerprint: Fingerprint
     experiments: tuple[Experiment, ...]
+    objectives: Slo
     requests: int
     findings: Findings
     answer: Answer | Gap
@@ -48,11 +49,6 @@ class Case:
     def day(self) -> date:
         """When the last of it was measured; prices are judged as of this day."""
         return max(date.fromisoformat(each.day) for each in self.experiments)
-
-    @property
-    def objectives(self) -> Slo:
-        """The latency objectives that its rate keeps."""
-        return self.experiments[0].objectives
 
     @property
     def files(self) -> str:
@@ -79,7 +75,8 @@ def cases(
 def _case(
     fingerprint: Fingerprint, group: Sequence[Experiment], book: PriceBook, assumptions: Mapping[str, Any]
 ) -> Case:
-    if len({each.objectives for each in group}) > 1:
+    objectives = {each.objectives for each in group if each.objectives}
+    if len(objectives) > 1:
         names = ", ".join(each.name for each in group)
         raise ResultsError(f"{names} were measured under different latency objectives; report them one by one")
     # Runs of the same plan in a second file are more repeats of the first's.
@@ -88,7 +85,8 @@ def _case(
         fingerprint=fingerprint,
         experiments=tuple(group),
         requests=sum(len(run.rows) for run in runs),
-        findings=findings(runs, group[0].objectives),
+        objectives=next(iter(objectives), Slo()),
+        findings=findings(runs, next(iter(objectives), Slo())),
         answer=Gap(""),
         notes=tuple(note for each in group for note in _incomplete(each)),
     )
@@ -110,7 +108,7 @@ def _answer(case: Case, book: PriceBook, assumptions: Mapping[str, Any]) -> tupl
         why = sweep.why if isinstance(sweep, Gap) else sweep.rate.why if isinstance(sweep.rate, Gap) else ""
         return Gap(f"the rate within the objectives is not measured: {why}"), ()
     stated = {name: _stated(figure) for name, figure in known.items()}
-    price = _machine(case.experiments[-1].price, book, assumptions)
+    price = _machine(next((each.price for each in case.experiments if each.price), {}), book, assumptions)
     try:
         # A price by its row keeps its date, so that its age is judged; any other must be a figure of its own.
         question = ask(book, case.day, ("the results", {**price, **stated}), ("the report's options", assumptions))

@@ -119,7 +119,7 @@ def test_a_bench_file_without_labels_is_read_by_its_loops(tmp_path: Path) -> Non
         for each in (*sweep(), run(header({}, concurrency=2), 6, 1.0))
     ]
     held = read_experiment(write(tmp_path / "a.jsonl", plain))
-    assert [each.kind for each in held.runs] == ["sweep"] * 8 + ["grid"]
+    assert [each.kind for each in held.runs] == ["sweep"] * 8 + ["closed"]
     assert held.cells == 0
 
 
@@ -130,3 +130,14 @@ def test_adapters_do_not_hide_the_base_model(tmp_path: Path) -> None:
     assert read_experiment(write(tmp_path / "a.jsonl", [adapted, base])).fingerprint.base_model == "made-up-135m"
     alone = read_experiment(write(tmp_path / "b.jsonl", [adapted]))
     assert alone.fingerprint.base_model == "support"
+
+
+def test_stages_of_the_gpu_experiment_are_known_by_their_labels(tmp_path: Path) -> None:
+    labels: list[dict[str, str | int | float]] = [
+        {"stage": "grid"}, {"stage": "gateway", "via": "direct"}, {"stage": "adapters", "adapters": 4},
+    ]  # fmt: skip
+    runs = [run(replace(header({}, concurrency=2), labels=each), 6, 1.0) for each in labels]
+    held = read_experiment(write(tmp_path / "a.jsonl", runs))
+    assert [(each.step, each.kind, each.variant) for each in held.runs] == [
+        ("grid", "grid", ""), ("gateway", "compare", "via direct"), ("adapters", "compare", "adapters 4"),
+    ]  # fmt: skip
