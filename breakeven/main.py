@@ -27,6 +27,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "bench": ("breakeven.bench:bench", "Measure throughput, latency and cost per query of an OpenAI endpoint."),
         "top": ("breakeven.top:top", "Watch what a running gateway's traffic costs, and where it breaks even."),
         "ledger": ("breakeven.ledger:app", "Export what every request cost."),
+        "experiment": ("breakeven.experiment:app", "Run a plan of loads against an endpoint and keep the raw timings."),
+        "report": ("breakeven.report:report", "Say from results whether self-hosting pays: one page with ten plots."),
         "whatif": (
             "breakeven.economics:whatif",
             "Say whether self-hosting pays, at what volume, and how sure.",
