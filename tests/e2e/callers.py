@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import openai
 
-_PAUSE_S = 0.2  # two cores are to do other work, too
+_PAUSE_S = 0.5  # two cores are to do other work, too
 _TURNED_AWAY_S = 0.5
 
 
@@ -26,7 +26,7 @@ class Call:
 class Callers:
     """Half of them stream. The SDK retries nothing, so that every failure is seen."""
 
-    def __init__(self, client: openai.AsyncOpenAI, model: str, count: int = 4) -> None:
+    def __init__(self, client: openai.AsyncOpenAI, model: str, count: int = 2) -> None:
         self._client, self._model, self._count = client, model, count
         self.calls: list[Call] = []
         self._tasks: list[asyncio.Task[None]] = []

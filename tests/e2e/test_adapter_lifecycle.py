@@ -139,7 +139,7 @@ def it_was_the_test(decision: Mapping[str, Any], bad: str) -> None:
 def nobody_failed(callers: Callers, outage: tuple[float, float, float]) -> None:
     """But who was being answered when the engine died; until it was back, callers were told to come again."""
     killed, noticed, back = outage
-    assert len(callers.calls) > 100
+    assert len(callers.calls) > 50
     for call in callers.calls:
         if call.turned_away:
             assert call.began <= back and call.ended >= killed, call
