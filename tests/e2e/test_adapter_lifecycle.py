@@ -35,9 +35,11 @@ async def client(stack: Stack) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 @pytest.fixture
-async def registry(stack: Stack) -> AsyncIterator[Registry]:
+async def registry(client: openai.AsyncOpenAI) -> AsyncIterator[Registry]:
     """With the router's aliases and versions as they are put back afterwards: other tests route by it."""
-    del stack  # only that it runs
+    async for job in client.fine_tuning.jobs.list():
+        if job.status in ("queued", "validating_files", "running", "paused"):  # of a run that was broken off
+            await client.fine_tuning.jobs.cancel(job.id)
     found = Registry(HOME / "adapters")
     before, prod = found.versions("router"), found.aliases("router")[PROD]
     yield found
@@ -82,8 +84,8 @@ async def test_from_upload_to_automatic_roll_back(stack: Stack, client: openai.A
         await were_trained(client, few, good)
 
         said = await paste(stack, measure, names)
-        assert "refused" in said and "intents.accuracy" in said
-        assert {call.adapter for call in callers.calls} == {sample}
+        assert "refused\n" in said and re.search(r"intents\.accuracy .*at least 0\.8", said)
+        assert few not in {call.adapter for call in callers.calls}
         assert registry.aliases("router") == {PROD: version_of(sample), CANARY: version_of(good)}
         arms = {user: await arm(client, user) for user in USERS}
         assert set(arms.values()) == {(PROD, sample), (CANARY, good)}
@@ -101,7 +103,7 @@ async def test_from_upload_to_automatic_roll_back(stack: Stack, client: openai.A
         assert registry.aliases("router") == {PROD: version_of(sample)}
         assert {await arm(client, user) for user in USERS} == {(PROD, sample)}
     nobody_failed(callers, outage)
-    assert {sample, few, good} <= {call.adapter for call in callers.calls}
+    assert {sample, good} <= {call.adapter for call in callers.calls}
     assert (await command("rm", few))[0] == 0
     assert few not in (await command("list"))[1]
 
