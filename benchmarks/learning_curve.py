@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from adapters.runs import RunFolder
 from benchmarks.adapter_eval.questions import TaskError
 from benchmarks.errors import BenchmarkError
 from benchmarks.intents import IntentSet, Row, read_set, subset, write_chat, write_task
@@ -79,12 +80,11 @@ def measure(given: IntentSet, recipe: Mapping[str, Any], place: Path, home: Path
     write_task(sorted({row.label for row in (*chosen, *questions)}), place / "task.toml", given.name, "test.jsonl")
     (place / "recipe.toml").write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in recipe.items()), encoding="utf-8")
 
-    adapter, seconds = place / "adapter", place / "seconds.json"
+    adapter = place / "adapter"
     if not adapter.is_dir():
         console.print(f"{len(chosen)} examples: training {recipe['epochs']} epochs")
-        began = time.monotonic()
         _run(home, "train", str(place), "--out", str(adapter))
-        seconds.write_text(json.dumps(round(time.monotonic() - began, 1)), encoding="utf-8")
+    trained = RunFolder(adapter).journal.last()
     manifest = json.loads((adapter / "manifest.json").read_text(encoding="utf-8"))
     version = f"{manifest['name']}@{manifest['version']}"
 
@@ -99,7 +99,7 @@ def measure(given: IntentSet, recipe: Mapping[str, Any], place: Path, home: Path
         "examples": len(chosen),
         "labels": len({row.label for row in chosen}),
         "epochs": recipe["epochs"],
-        "train_seconds": json.loads(seconds.read_text(encoding="utf-8")) if seconds.is_file() else None,
+        "train_seconds": None if trained is None else round(trained.seconds, 1),  # of all attempts
         "adapter": version,
         "questions": result["questions"],
         "questions_in_training": _in_training(chosen, questions),
