@@ -58,8 +58,8 @@ async def command(*arguments: str) -> tuple[int, str]:
 
 
 async def paste(stack: Stack, block: Block, names: str = "") -> str:
-    """Run a block of the README with the versions' names filled in; returns what it printed."""
-    text = re.sub(r"^few=.*$", names, block.for_stack(stack), flags=re.MULTILINE)
+    """Run a block of the README, where `names` was pasted before; returns what it printed."""
+    text = f"{names}\n{block.for_stack(stack)}"
     program = ["/bin/bash", "-euc"] if block.language == "bash" else [sys.executable, "-c"]
     process = await asyncio.create_subprocess_exec(
         *program,
