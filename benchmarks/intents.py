@@ -1,4 +1,5 @@
-"""BANKING77 (Casanueva et al. 2020) as chat data: a folder with train.csv and test.csv of `text,category`.
+"""Published sets of customers' messages and their intents, as chat data: BANKING77 (Casanueva et al. 2020) and Bitext's
+customer support sample. A folder holds one of them as it is published; its files say which.
 
 The system prompt is one token, since every example pays for it; the base model's template would put a longer one there
 if it were left out. Labels are the categories as plain words, which a language model knows something about.
@@ -14,7 +15,6 @@ from pathlib import Path
 from benchmarks.adapter_eval.questions import TaskError
 
 SYSTEM = "Intent"
-_COLUMNS = ("text", "category")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +25,55 @@ class Row:
     label: str
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Raises TaskError that says what is wrong with the file."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise TaskError(
-            f"{path} cannot be read ({error.strerror}): give the folder of train.csv and test.csv"
-        ) from None
-    if not rows or any(not (row.get(column) or "").strip() for row in rows for column in _COLUMNS):
-        raise TaskError(f"{path.name} must have the columns {','.join(_COLUMNS)} and a value for each in every row")
-    return [Row(" ".join(row["text"].split()), label_of(row["category"])) for row in rows]
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One set: its file names, and which columns are text and label. Its name is that of adapters and tasks, too."""
+
+    name: str
+    train: str
+    test: str
+    text: str
+    label: str
+
+    def read(self, path: Path) -> list[Row]:
+        """Raises TaskError that says what is wrong with the file."""
+        return [Row(" ".join(row[self.text].split()), label_of(row[self.label])) for row in self._rows(path)]
+
+    def _rows(self, path: Path) -> list[dict[str, str]]:
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except OSError as error:
+            raise TaskError(f"{path} cannot be read ({error.strerror}): give the set's folder") from None
+        columns = (self.text, self.label)
+        if not rows or any(not (row.get(column) or "").strip() for row in rows for column in columns):
+            raise TaskError(f"{path.name} must have the columns {','.join(columns)} and a value for each in every row")
+        return rows
+
+
+_BITEXT = "Bitext_Sample_Customer_Service_{}_Dataset.csv"
+LAYOUTS = (
+    Layout("banking77", "train.csv", "test.csv", "text", "category"),
+    Layout("bitext", _BITEXT.format("Training"), _BITEXT.format("Testing"), "utterance", "intent"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IntentSet:
+    """What a folder holds."""
+
+    name: str
+    train: list[Row]
+    test: list[Row]
+
+
+def read_set(folder: Path) -> IntentSet:
+    """Whichever set is in the folder. Raises TaskError."""
+    layout = next((each for each in LAYOUTS if (folder / each.train).is_file()), None)
+    if layout is None:
+        wanted = " or ".join(each.train for each in LAYOUTS)
+        raise TaskError(f"{folder} is no set of intents: give a folder with {wanted}")
+    return IntentSet(layout.name, layout.read(folder / layout.train), layout.read(folder / layout.test))
 
 
 def label_of(category: str) -> str:

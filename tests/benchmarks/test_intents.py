@@ -1,4 +1,4 @@
-"""BANKING77's layout on rows that we wrote, and subsets that tell something about their size alone."""
+"""Published intent sets' layouts on rows that we wrote, and subsets that tell something about their size alone."""
 
 import json
 from collections import Counter
@@ -9,26 +9,36 @@ import pytest
 from adapters.recipe import load_recipe
 from benchmarks.adapter_eval.questions import TaskError
 from benchmarks.adapter_eval.tasks import load_task
-from benchmarks.banking77 import SYSTEM, Row, read_rows, subset, write_chat, write_task
+from benchmarks.intents import LAYOUTS, SYSTEM, Layout, Row, read_set, subset, write_chat, write_task
 from benchmarks.learning_curve import main
 
 ROWS = [Row(f"{label} {number}", label) for label, count in (("a", 9), ("b", 5), ("c", 1)) for number in range(count)]
 
 
-def test_rows_have_plain_labels(tmp_path: Path) -> None:
-    path = tmp_path / "train.csv"
-    path.write_text('text,category\n"Is it, well,\nhere?",Refund_not_showing_up\nWhy,reverted_card_payment?\n')
-    assert read_rows(path) == [Row("Is it, well, here?", "refund not showing up"), Row("Why", "reverted card payment")]
+def lay_out(folder: Path, layout: Layout, rows: str) -> None:
+    for name in (layout.train, layout.test):
+        (folder / name).write_text(f"{layout.text},other,{layout.label}\n{rows}")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda each: each.name)
+def test_a_folder_is_told_by_its_files_and_labels_are_plain_words(tmp_path: Path, layout: Layout) -> None:
+    lay_out(tmp_path, layout, '"Is it, well,\nhere?",,Refund_not_showing_up\nWhy,x,reverted_card_payment?\n')
+    found = read_set(tmp_path)
+    assert found.name == layout.name
+    rows = [Row("Is it, well, here?", "refund not showing up"), Row("Why", "reverted card payment")]
+    assert found.train == found.test == rows
 
 
 @pytest.mark.parametrize("text", ["", "text,label\na,b\n", "text,category\na,\n"])
 def test_another_layout_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "train.csv"
-    path.write_text(text)
+    with pytest.raises(TaskError, match="no set of intents"):
+        read_set(tmp_path)
+    (tmp_path / "train.csv").write_text(text)
     with pytest.raises(TaskError, match="text,category"):
-        read_rows(path)
+        read_set(tmp_path)
+    (tmp_path / "train.csv").write_text("text,category\na,b\n")
     with pytest.raises(TaskError, match="cannot be read"):
-        read_rows(tmp_path / "none.csv")
+        read_set(tmp_path)
 
 
 def test_subsets_are_even_nested_and_repeatable() -> None:
@@ -56,7 +66,7 @@ def test_it_becomes_chat_data_and_a_task(tmp_path: Path) -> None:
 
 
 def test_the_recipe_is_one() -> None:
-    recipe = load_recipe(Path(__file__).parents[2] / "benchmarks" / "banking77.toml")
+    recipe = load_recipe(Path(__file__).parents[2] / "benchmarks" / "intents.toml")
     assert recipe.epochs == 2
 
 
