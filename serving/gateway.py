@@ -100,6 +100,7 @@ async def open_gateway(
         retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
         metrics = MetricsSink(prices, rollout.catalogue.names)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
+        metrics.watch_state(settings.home)
         ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         limits = _limits(settings, scores_text=engine.scores_text)
         recent = RecentRequests(settings.home / "ledger.db")

@@ -1,5 +1,6 @@
 """Every check runs over the manifests as written and, where kubectl is there, as rendered."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from serving.sections import Settings
 from serving.settings import load_settings
 from tests.k8s.manifests import Manifest, containers, environment, kubectl, of_kind, plain, pod, rendered
+from tests.k8s.monitoring import NO_PROMETHEUS
 
 _NOT_RENDERED = "k8s/base was NOT rendered: kubectl is not on PATH; only the manifests as written were checked"
 
@@ -34,3 +36,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     # A skipped test is one letter in the output; that is too quiet for a check that CI believes it has.
     if kubectl() is None:
         terminalreporter.write_line(f"WARNING: {_NOT_RENDERED}", yellow=True)
+    if shutil.which("promtool") is None or shutil.which("prometheus") is None:
+        terminalreporter.write_line(f"WARNING: rules and dashboards were NOT TESTED: {NO_PROMETHEUS}", yellow=True)
