@@ -1,4 +1,4 @@
-"""What an operator is woken up for: errors by status, the age of prices, room on the state's disk; parts of the metrics.
+"""What an operator is woken up for: errors by status, the age of prices, room on the state's disk.
 
 Alerts need more than `outcome="error"`: a client's mistake (400) is no fault of ours, a 429 is a limit that works, and
 only the rest counts against an objective.
@@ -56,8 +56,9 @@ class HealthCollector(Collector):
             "When the price's source was last read, in seconds since 1970; 0 if nobody stated it",
             labels=["id"],
         )
-        for price in (self._prices.gpu, *self._prices.hosted):
-            seen.add_metric([price.id], _seconds(price.as_of))
+        gpu = self._prices.gpu
+        for name, day in ((gpu.id, gpu.as_of), *((hosted.id, hosted.as_of) for hosted in self._prices.hosted)):
+            seen.add_metric([name], _seconds(day))
         yield seen
         disk = shutil.disk_usage(self._home)
         yield GaugeMetricFamily("breakeven_home_free_bytes", "Free bytes on the disk that holds the state", disk.free)

@@ -89,7 +89,7 @@ def busy_gateway(home: Path) -> Iterator[str]:
 
 async def _traffic(http: httpx.AsyncClient) -> None:
     """One of each: answered, streamed, cited, abstained, routed, refused, by prod and by a canary, with votes."""
-    for fields in (
+    kinds: tuple[dict[str, Any], ...] = (
         {"model": "plain"},
         {"model": "plain", "stream": True},
         {"model": "polite", "n": 10**6},
@@ -97,7 +97,8 @@ async def _traffic(http: httpx.AsyncClient) -> None:
         {"model": "books", "text": "quantum chromodynamics of quarks"},
         {"model": "desk", "text": "how much water does the rain gauge hold"},
         *({"model": "tone", "user": f"user-{number}"} for number in range(6)),
-    ):
+    )
+    for fields in kinds:
         text = fields.pop("text", "one two three")
         body = {**fields, "messages": [{"role": "user", "content": text}]}
         answer = await http.post("/v1/chat/completions", json=body)

@@ -20,8 +20,7 @@ def promtool(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_promtool_takes_the_rules_and_the_configuration() -> None:
-    for arguments in (("check", "rules", *RULES), ("check", "config", MONITORING / "prometheus.yml")):
-        answer = promtool(*arguments)
+    for answer in (promtool("check", "rules", *RULES), promtool("check", "config", MONITORING / "prometheus.yml")):
         assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
