@@ -7,10 +7,21 @@ import pytest
 
 from serving.sections import Settings
 from serving.settings import load_settings
-from tests.k8s.manifests import Manifest, containers, environment, kubectl, of_kind, plain, pod, rendered
+from tests.k8s.manifests import (
+    STACKS,
+    TRAINING,
+    Manifest,
+    containers,
+    environment,
+    kubectl,
+    of_kind,
+    plain,
+    pod,
+    rendered,
+)
 from tests.k8s.monitoring import NO_PROMETHEUS
 
-_NOT_RENDERED = "k8s/base was NOT rendered: kubectl is not on PATH; only the manifests as written were checked"
+_NOT_RENDERED = "overlays were NOT rendered: kubectl is not on PATH; only k8s/base as written was checked"
 
 
 @pytest.fixture(scope="session", params=["plain", "rendered"])
@@ -21,6 +32,24 @@ def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
     if command is None:
         pytest.skip(_NOT_RENDERED)
     return rendered(command)
+
+
+@pytest.fixture(scope="session", params=[*STACKS, "training-job"])
+def whole(request: pytest.FixtureRequest) -> list[Manifest]:
+    """Everything that one command applies."""
+    command = kubectl()
+    if command is None:
+        pytest.skip(_NOT_RENDERED)
+    return rendered(command, STACKS.get(request.param, TRAINING))
+
+
+@pytest.fixture(scope="session", params=STACKS)
+def stack(request: pytest.FixtureRequest) -> list[Manifest]:
+    """One overlay."""
+    command = kubectl()
+    if command is None:
+        pytest.skip(_NOT_RENDERED)
+    return rendered(command, STACKS[request.param])
 
 
 @pytest.fixture
