@@ -1,7 +1,8 @@
 """Schemas of custom resources, strict: a field that the kind does not have is a mistake here, as it is on a cluster.
 
-KEDA's and the Prometheus operator's come from packages made of their CRDs. The Gateway API's, its inference extension's and
-LeaderWorkerSet's are in no package that we can install: what we use of them is written down here, after their references.
+KEDA's and the Prometheus operator's come from packages made of their CRDs. The Gateway API's, its inference
+extension's and LeaderWorkerSet's are in no package that we can install: what we use of them is written down here, after
+their references.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Writes the rules as PrometheusRule objects: `python -m tests.k8s.prometheus_rules`. A test compares them.
 
-Kustomize cannot put a file into an object, and Prometheus refuses an object as a rule file; so there are two forms of one
-source, k8s/monitoring/rules.
+Kustomize cannot put a file into an object, and Prometheus refuses an object as a rule file; so there are two forms of
+one source, k8s/monitoring/rules.
 """
 
 from pathlib import Path
