@@ -76,6 +76,11 @@ class Workload:
     manifest: Manifest
 
     @property
+    def component(self) -> str:
+        """What it is, by its pods' label."""
+        return self.labels["app.kubernetes.io/component"]
+
+    @property
     def serves(self) -> bool:
         """Whether its pods are to run for ever."""
         return self.kind != "Job"

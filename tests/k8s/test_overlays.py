@@ -21,10 +21,6 @@ ASKED_BY = {
 }
 
 
-def _component(each: Workload) -> str:
-    return each.labels["app.kubernetes.io/component"]
-
-
 def _ports(each: Workload) -> dict[str, int]:
     return {
         port["name"]: port["containerPort"] for one in containers(each.spec).values() for port in one.get("ports", ())
@@ -115,7 +111,8 @@ def test_what_is_scaled_has_no_number_of_its_own(stack: list[Manifest]) -> None:
         # A metric that is missing must neither count as zero nor as anything else.
         assert spec["minReplicaCount"] <= spec["fallback"]["replicas"] <= spec["maxReplicaCount"]
         for trigger in spec["triggers"]:
-            assert trigger["type"] == "prometheus"
+            # KEDA falls back for this kind of target alone.
+            assert (trigger["type"], trigger["metricType"]) == ("prometheus", "AverageValue")
             assert trigger["metadata"]["ignoreNullValues"] == "false"
             assert float(trigger["metadata"]["threshold"]) > 0
 
@@ -148,7 +145,7 @@ def _addresses(container: Manifest) -> list[tuple[str, int]]:
 
 
 def test_whom_a_gateway_asks_it_reaches(stack: list[Manifest]) -> None:
-    (gateway,) = (each for each in workloads(stack) if _component(each) == "gateway")
+    (gateway,) = (each for each in workloads(stack) if each.component == "gateway")
     addresses = _addresses(containers(gateway.spec)["gateway"])
     assert addresses
     for host, port in addresses:
@@ -170,7 +167,7 @@ def test_nobody_else_is_let_in(stack: list[Manifest]) -> None:
                 for pod in pods
                 if allowed(stack, pod, Peer(target.labels), port)
             }
-            if (component := _component(target)) == "gateway":
+            if (component := target.component) == "gateway":
                 # Everybody may come in, but only those that may go out do: none of ours.
                 assert asking == set()
                 assert allowed(stack, STRANGER, Peer(target.labels), port)
@@ -194,3 +191,8 @@ def test_routes_of_the_inference_extension_lead_somewhere(stack: list[Manifest],
         (port,) = (each["number"] for each in pool["spec"]["targetPorts"])
         assert port in _ports(engine).values()
         assert allowed(stack, Peer(DATA_PLANE), Peer(engine.labels), port)
+
+
+def test_a_group_does_not_take_the_name_of_a_service(stack: list[Manifest]) -> None:
+    # Its controller makes a headless one of the group's name, which gives the ranks their addresses.
+    assert not of_kind(stack, "LeaderWorkerSet").keys() & of_kind(stack, "Service").keys()

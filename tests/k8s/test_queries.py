@@ -1,14 +1,31 @@
 """Every expression of the rules and the dashboards, against a real Prometheus that scrapes the real thing."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from tests.k8s.live_prometheus import LivePrometheus, busy_gateway, live_prometheus, recorded_vllm
+from tests.k8s.manifests import K8S
 from tests.k8s.monitoring import Query, annotation_queries, panel_queries, program, rule_queries, rules
 from tests.k8s.promql import groupings, plain, selectors
 
-QUERIES = [*rule_queries(), *panel_queries(), *annotation_queries()]
+RECORDED_MODEL = "smollm2-135m-instruct"
+
+
+def scaling_queries() -> list[Query]:
+    """What KEDA asks, of the model that was recorded."""
+    found = []
+    for name in ("engine", "gateway"):
+        scaled = yaml.safe_load((K8S / "components" / "keda" / f"{name}.yaml").read_text())
+        for trigger in scaled["spec"]["triggers"]:
+            expr = re.sub(r'model_name="[^"]+"', f'model_name="{RECORDED_MODEL}"', trigger["metadata"]["query"])
+            found.append(Query(f"scale {name} by {trigger['name']}", expr))
+    return found
+
+
+QUERIES = [*scaling_queries(), *rule_queries(), *panel_queries(), *annotation_queries()]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +65,7 @@ def test_prometheus_evaluates_every_rule(prometheus: LivePrometheus) -> None:
     assert prometheus.broken_rules() == []
 
 
-@pytest.mark.parametrize("query", panel_queries(), ids=_ids)
+@pytest.mark.parametrize("query", [*panel_queries(), *scaling_queries()], ids=_ids)
 def test_every_panel_shows_something(prometheus: LivePrometheus, query: Query) -> None:
     assert prometheus.query(plain(query.expr)), query.expr
 

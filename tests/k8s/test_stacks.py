@@ -23,7 +23,7 @@ from tests.k8s.manifests import (
     rendered,
     workloads,
 )
-from tests.k8s.monitoring import RULES
+from tests.k8s.monitoring import DASHBOARDS, RULES
 from tests.k8s.prometheus_rules import OUT, rule_object
 from tests.k8s.promql import selectors
 
@@ -35,7 +35,7 @@ ROW = re.compile(
 
 
 def _engines(manifests: list[Manifest]) -> list[Manifest]:
-    return [one for each in workloads(manifests) if each.name == "engine" for one in each.spec["containers"]]
+    return [one for each in workloads(manifests) if each.component == "engine" for one in each.spec["containers"]]
 
 
 def _arguments(container: Manifest) -> dict[str, str]:
@@ -117,6 +117,17 @@ def test_the_operators_rules_are_the_files(path: object) -> None:
     assert (OUT / source.name).read_text() == rule_object(source), "run: python -m tests.k8s.prometheus_rules"
     made = yaml.safe_load((OUT / source.name).read_text())
     assert made["spec"] == yaml.safe_load(source.read_text())
+
+
+def test_the_dashboards_are_the_files(stack: list[Manifest]) -> None:
+    maps = [
+        each
+        for each in of_kind(stack, "ConfigMap").values()
+        if "grafana_dashboard" in each["metadata"].get("labels", {})
+    ]
+    for each in maps:
+        assert each["data"] == {path.name: path.read_text() for path in DASHBOARDS}
+    assert bool(maps) == bool(of_kind(stack, "PrometheusRule"))
 
 
 def test_the_training_writes_where_it_may() -> None:

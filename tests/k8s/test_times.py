@@ -43,7 +43,7 @@ def test_every_probe_asks_something_that_is_there(stack: list[Manifest]) -> None
     gateway_routes = set(create_app().openapi()["paths"])
     for workload, container in _probed(stack):
         ports = {port["name"] for port in container["ports"]} | {port["containerPort"] for port in container["ports"]}
-        routes = {**OPEN_ROUTES, "gateway": gateway_routes}.get(workload.name, set())
+        routes = {**OPEN_ROUTES, "gateway": gateway_routes}.get(workload.component, set())
         for name in PROBES:
             probe = container[name]
             assert probe["timeoutSeconds"] >= 2, (workload.name, name)
@@ -68,23 +68,23 @@ def test_every_grace_period_covers_an_orderly_end(stack: list[Manifest]) -> None
         grace_s = workload.spec["terminationGracePeriodSeconds"]
         stop_s = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         drain_s = 0
-        if workload.name == "gateway":
+        if workload.component == "gateway":
             drain_s = settings.server.shutdown_s
             # The Service forgets the pod before it stops listening.
             assert stop_s >= 5
-        if workload.name == "engine":
+        if workload.component == "engine":
             drain_s = int(_value(container, "--shutdown-timeout"))
             # By then no router sends to it any more (Envoy asks the DNS every 2 s).
             assert stop_s >= 15
             assert drain_s > 0
-        if workload.name == "router":
+        if workload.component == "router":
             # It ends at once when told: the longest answer must be through by then.
             assert stop_s > settings.engine.request_timeout_s
         assert grace_s > stop_s + drain_s + TEARDOWN_S, workload.name
 
 
 def test_nobody_gives_up_before_the_engine_has_loaded(stack: list[Manifest]) -> None:
-    (engine,) = (container for each, container in _probed(stack) if each.name == "engine")
+    (engine,) = (container for each, container in _probed(stack) if each.component == "engine")
     waits_s = _settings(stack).engine.startup_timeout_s
     assert waits_s > _budget_s(engine["startupProbe"])
     for name in ("gateway", "engine"):
