@@ -6,6 +6,7 @@ touched yet are there with zero for every served model, so that a rate over them
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -13,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from serving.accounting.cost import GpuPrice, Prices, hosted_usd, request_cost, seconds_usd
+from serving.accounting.health_metrics import ErrorMetrics, HealthCollector
 from serving.accounting.meter import Bill
 from serving.accounting.record import Outcome, RequestRecord
 from serving.accounting.refusal_metrics import RefusalMetrics
@@ -105,6 +107,7 @@ class MetricsSink:
         info = Gauge("breakeven_price_info", "The price in force", ["id", "source", "as_of", "basis"], registry=new)
         gpu = prices.gpu
         info.labels(gpu.id, gpu.source, gpu.as_of, gpu.basis).set(float(gpu.usd_per_hour))
+        self._errors = ErrorMetrics(new, models)
         self._refusal = RefusalMetrics(new, prices.gpu, models)
         self.versions = VersionMetrics(new)
         self._routing = RoutingMetrics(new, prices.gpu)
@@ -114,6 +117,10 @@ class MetricsSink:
     def watch_engine(self, bill: Callable[[], Bill], ready: Callable[[], bool], restarts: Callable[[], int]) -> None:
         """Expose the meter and the engine's state from now on."""
         self.registry.register(_EngineCollector(bill, ready, restarts, self._prices.gpu))
+
+    def watch_state(self, home: Path) -> None:
+        """Expose the age of the prices and the room on the disk of `home` from now on."""
+        self.registry.register(HealthCollector(self._prices, home))
 
     def exposition(self) -> bytes:
         """The scrape's body in Prometheus' text format."""
@@ -133,6 +140,7 @@ class MetricsSink:
         # Embedded texts are no chat tokens: what a hosted chat model charges says nothing about them.
         for price in self._prices.hosted if record.endpoint != "embeddings" else ():
             self._hosted.labels(model, price.id).inc(float(hosted_usd(tokens, price)))
+        self._errors.record(record)
         self._refusal.record(record)
         self.versions.record(record, cost)
         self._routing.record(record)
