@@ -14,9 +14,22 @@ from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
 from serving.access import File
 from serving.ingestion import Job
+from serving.knowledge import Shelf as Opened
 from serving.remote import RemoteError
 
 SCOPE = Scope("local", frozenset({"everyone"}))
+
+
+class Ready:
+    """An Opening of what was opened before."""
+
+    opened = True
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+
+    def __call__(self) -> Opened:
+        return self._opened
 
 
 class Shelf:
