@@ -25,7 +25,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "adapters": ("breakeven.versions:app", "List, try, promote and roll back adapter versions."),
         "keys": ("breakeven.keys:app", "Make, list and revoke API keys."),
         "bench": ("breakeven.bench:bench", "Measure throughput, latency and cost per query of an OpenAI endpoint."),
-        "top": ("breakeven.top:top", "Watch what a running gateway's traffic costs, and where it breaks even."),
+        "top": (
+            "breakeven.top:top",
+            "Watch what a running gateway's traffic costs, and where it breaks even; Ctrl-C ends it.",
+        ),
         "ledger": ("breakeven.ledger:app", "Export what every request cost."),
         "whatif": (
             "breakeven.economics:whatif",

@@ -194,7 +194,8 @@ async def test_requests_and_idle_time_add_up_to_the_bill(stack: Stack, client: o
     await asyncio.sleep(2.5)  # two flushes of the ledger
     with sqlite3.connect(HOME / "ledger.db") as database:
         run, billed, busy, host, idle, left = database.execute(
-            "SELECT run_id, billed_s, busy_s, host_s, idle_s, unallocated_idle_s FROM runs ORDER BY seen_at DESC LIMIT 1"
+            "SELECT run_id, billed_s, busy_s, host_s, idle_s, unallocated_idle_s FROM runs "
+            "ORDER BY seen_at DESC LIMIT 1"
         ).fetchone()
         shares, taken = database.execute(
             "SELECT SUM(busy_s), SUM(idle_s) FROM requests WHERE run_id = ?", (run,)
