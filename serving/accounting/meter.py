@@ -52,7 +52,7 @@ class Meter:
     ) -> None:
         self.running_requests: dict[str, Running] = {}
         self._clock = clock
-        self._accelerators = accelerators
+        self.accelerators = accelerators
         self._half_life_s = half_life_s
         self._now = self._began = clock()
         self._running = self._hosted = 0
@@ -115,7 +115,7 @@ class Meter:
 
     def _advance(self) -> None:
         now = self._clock()
-        elapsed = max(0.0, now - self._now) * self._accelerators
+        elapsed = max(0.0, now - self._now) * self.accelerators
         fade = 0.5 ** (max(0.0, now - self._now) / self._half_life_s)
         self._now = now
         self._recent_busy *= fade
