@@ -25,7 +25,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "adapters": ("breakeven.versions:app", "List, try, promote and roll back adapter versions."),
         "keys": ("breakeven.keys:app", "Make, list, update and revoke API keys."),
         "bench": ("breakeven.bench:bench", "Measure throughput, latency and cost per query of an OpenAI endpoint."),
-        "top": ("breakeven.top:top", "Watch what a running gateway's traffic costs, and where it breaks even."),
+        "top": (
+            "breakeven.top:top",
+            "Watch what a running gateway's traffic costs, and where it breaks even; Ctrl-C ends it.",
+        ),
         "ledger": ("breakeven.ledger:app", "Export what every request cost."),
         "experiment": ("breakeven.experiment:app", "Run a plan of loads against an endpoint and keep the raw timings."),
         "report": ("breakeven.report:report", "Say from results whether self-hosting pays: one page with ten plots."),

@@ -79,6 +79,8 @@ class Economics(Collector):
                 self._latest = await asyncio.to_thread(self._appraise, self.window_s)
             except LedgerError as error:
                 logger.error("break-even gauges stay as they were: %s", error)
+            except Exception:  # one odd window must not end them for good
+                logger.exception("break-even gauges stay as they were")
             await asyncio.sleep(self.refresh_s)
 
     def collect(self) -> Iterable[Metric]:

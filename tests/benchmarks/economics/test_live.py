@@ -172,3 +172,14 @@ def test_a_frame_fits_the_terminal(width: int, blocks: tuple[Block, ...]) -> Non
         assert "not yet measured" in text
     else:
         assert "never" in text and re.search(r"gpt-4o +.*\$0\.006", text)
+
+
+def test_nothing_to_compare_with_is_said() -> None:
+    found = live(hosted=[]).appraise(seen(*[FULL] * 20)).document
+    assert found["status"] == "not yet measured" and "cost.hosted_models" in found["missing"][0]
+    assert float(found["measured"]["usd_per_query"]["value"]) > 0
+
+
+def test_a_clock_that_was_set_back_gives_no_made_up_volume() -> None:
+    found = live().appraise(replace(seen(*[FULL] * 20), covered_s=1e-9)).document
+    assert found["status"] == "not yet measured" and found["hosted"] == []
