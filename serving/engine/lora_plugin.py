@@ -9,6 +9,7 @@ operations a slot must stay empty (see loras.py).
 import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Any
 
 NAME = "breakeven_grouped_lora"
 GROUP = "vllm.general_plugins"
@@ -49,6 +50,19 @@ def register() -> None:
         platform = type(current_platform)
         stock: Callable[[], str] = platform.get_punica_wrapper
         platform.get_punica_wrapper = classmethod(lambda _: _choose(stock))
+    if current_platform.is_cpu() and vllm_version() in TESTED:
+        from serving.engine.cpu_norms import PROVIDER
+
+        priority = platform.get_default_ir_op_priority
+        platform.get_default_ir_op_priority = classmethod(lambda _, config: _norms(priority(config), config, PROVIDER))
+
+
+def _norms(priority: Any, config: Any, provider: str) -> Any:
+    """vLLM's list of implementations for each operation, with ours first where it will not compile."""
+    if config.lora_config is not None and refusal(config.additional_config, vllm_version()) is None:
+        priority.rms_norm = [provider, *priority.rms_norm]
+        priority.fused_add_rms_norm = [provider, *priority.fused_add_rms_norm]
+    return priority
 
 
 def refusal(settings: object, found: str | None) -> str | None:
