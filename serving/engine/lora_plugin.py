@@ -43,7 +43,7 @@ def active(environment: Mapping[str, str]) -> bool:
 
 
 def register() -> None:
-    """Offer our operations to vLLM, which decides when it starts to serve adapters on a CPU. Twice is as good as once."""
+    """Offer ours to vLLM, which decides when it starts to serve adapters on a CPU. Twice is as good as once."""
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu():
