@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 from serving.engine import lora_plugin
-from serving.engine.arguments import server_command
+from serving.engine.arguments import cpu_variables, server_command
 from serving.engine.device import Device
 from serving.engine.loras import Loras, linear_modules, lora_arguments
 from serving.engine.protocol import AdapterRefused, EngineFailed, EngineResponse, LoraModule, Progress
@@ -126,7 +126,8 @@ class VllmChild:
         if self._serves_loras:
             wanted = self._loras.wanted.values()
             loras = lora_arguments(self._settings, wanted, spare=self._spare_slot, modules=self._modules)
-        return server_command(self._settings, self._model, self.base_model, loras, port)
+        cpu = self._device.kind == "cpu"
+        return server_command(self._settings, self._model, self.base_model, loras, port, cpu=cpu)
 
     async def load_adapter(self, lora: LoraModule) -> None:
         """See Engine.load_adapter."""
@@ -159,7 +160,7 @@ class VllmChild:
             "PYTHONUNBUFFERED": "1",
         }
         if self._device.kind == "cpu":
-            environment["VLLM_CPU_KVCACHE_SPACE"] = str(self._settings.cpu_kv_cache_gib)
+            environment |= cpu_variables(self._settings, self._device, child_environment({}))
         if self._serves_loras:
             # Its endpoints for loading adapters are behind the same random key as all others.
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"

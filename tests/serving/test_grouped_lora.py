@@ -28,6 +28,7 @@ BATCHES = {
     "last slot and base rows": [4, -1, 4, -1],
     "decodes before prefills": [0, 1, -1, 3] + [1] * 40 + [-1] * 33 + [4] * 100 + [2, -1, 0],
     "short prefills": [0] * 31 + [1] * 31 + [-1] * 31 + [2] * 32,
+    "long prefill beside others": [0, 1] + [3] * 300 + [-1] * 2 + [0] * 260,
     "base prefill between": [3] * 32 + [-1] * 64 + [3] * 32,
 }
 RANDOM = random.Random(5)

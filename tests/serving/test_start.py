@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from serving.app import bind, check_bind
 from serving.auth import KeyStore
-from serving.engine.arguments import server_command
+from serving.engine.arguments import cpu_variables, server_command
 from serving.engine.child import VllmChild
 from serving.engine.device import GPU_MODEL, Device
 from serving.engine.lora_plugin import OFF
@@ -70,6 +70,21 @@ def test_the_engines_command_line() -> None:
     assert "api-key" not in command
     assert "--enable-lora" not in server_command(settings, "/models/m", "m", (), 1)
     assert "--default-chat-template-kwargs" in server_command(settings, GPU_MODEL, "m", (), 1)
+
+
+def test_a_cpu_of_few_cores_computes_on_all_of_them_unless_the_operator_says_otherwise() -> None:
+    settings, reserved = Engine.model_validate({"cpu_kv_cache_gib": 3}), "VLLM_CPU_NUM_OF_RESERVED_CPU"
+    space = {"VLLM_CPU_KVCACHE_SPACE": "3"}
+    assert cpu_variables(settings, Device("cpu", "test", 2), {}) == {**space, reserved: "0"}
+    assert cpu_variables(settings, Device("cpu", "test", 2), {reserved: "1"}) == space
+    assert cpu_variables(settings, Device("cpu", "test", 32), {}) == space
+
+
+def test_what_is_measured_on_cpus_is_for_cpus_and_can_be_overruled() -> None:
+    settings = Engine.model_validate({"extra_args": ["--max-num-batched-tokens", "64"]})
+    assert "--max-num-batched-tokens 1024" in " ".join(server_command(settings, "m", "m", (), 1, cpu=True))
+    assert server_command(settings, "m", "m", (), 1, cpu=True)[-1] == "64"
+    assert "1024" not in server_command(settings, "m", "m", (), 1)
 
 
 def test_slots_for_adapters() -> None:
