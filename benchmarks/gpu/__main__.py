@@ -7,6 +7,7 @@ A stage that fails costs its own result only; the exit status is then 1. Consecu
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -49,6 +50,10 @@ def run_stages(setup: Setup, names: Sequence[str]) -> list[str]:
             if done := setup.result(name):
                 setup.console.print(f"{name}: {done.name} is there, skipped", highlight=False)
                 continue
+            if time.monotonic() > deadline:
+                failed.append(name)
+                setup.console.print(f"{name}: not begun, {minutes:g} minutes are over", highlight=False)
+                continue
             if name in ("training", "references"):
                 setup.close()  # it needs the memory
             began = time.monotonic()
@@ -72,18 +77,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder for models and logs; default: OUT/work")
     parser.add_argument("--base", type=Path, default=Path(".breakeven/models/smollm2-135m-instruct"))
     parser.add_argument("--scale", choices=list(SCALES), default="full")
+    parser.add_argument("--minutes", type=float, default=25, help="begin no stage after so long")
     parser.add_argument("--device", choices=["gpu", "cpu"], default="gpu")
     given = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
         setup = make_setup(given.out, given.work or given.out / "work", given.base, given.scale, given.device, console)
         names = [name for asked in given.stages for name in (STAGES if asked == "all" else [asked])]
-        failed = run_stages(setup, names)
+        failed = run_stages(setup, names, given.minutes)
     except BenchmarkError as error:
         console.print(f"error: {error}", style="red", markup=False, highlight=False)
         return 1
     if failed:
-        console.print(f"failed: {', '.join(failed)}; run again, and only these are repeated", highlight=False)
+        console.print(f"without a result: {', '.join(failed)}; run again, and only these are made", highlight=False)
     return 1 if failed else 0
 
 
