@@ -42,31 +42,32 @@ STAGES: dict[str, Callable[[Setup], None]] = {
 }
 
 
-def run_stages(setup: Setup, names: Sequence[str]) -> list[str]:
-    """Runs those that have no result yet; returns those that failed."""
-    failed = []
+def run_stages(setup: Setup, names: Sequence[str], minutes: float = math.inf) -> list[str]:
+    """Runs those that have no result yet; returns the names of those that failed, or were not begun in the time."""
+    deadline = time.monotonic() + 60 * minutes
     try:
-        for name in names:
-            if done := setup.result(name):
-                setup.console.print(f"{name}: {done.name} is there, skipped", highlight=False)
-                continue
-            if time.monotonic() > deadline:
-                failed.append(name)
-                setup.console.print(f"{name}: not begun, {minutes:g} minutes are over", highlight=False)
-                continue
-            if name in ("training", "references"):
-                setup.close()  # it needs the memory
-            began = time.monotonic()
-            try:
-                (STAGES | {"references": references})[name](setup)
-            except (BenchmarkError, AdapterError, OSError) as error:
-                failed.append(name)
-                setup.console.print(f"{name}: failed: {error}", style="red", markup=False, highlight=False)
-            else:
-                setup.console.print(f"{name}: done in {time.monotonic() - began:.0f} s", highlight=False)
+        return [name for name in names if not _made(setup, name, deadline)]
     finally:
         setup.close()
-    return failed
+
+
+def _made(setup: Setup, name: str, deadline: float) -> bool:
+    if done := setup.result(name):
+        setup.console.print(f"{name}: {done.name} is there, skipped", highlight=False)
+        return True
+    began = time.monotonic()
+    if began > deadline:
+        setup.console.print(f"{name}: not begun, the time is over", highlight=False)
+        return False
+    if name in ("training", "references"):
+        setup.close()  # it needs the memory
+    try:
+        (STAGES | {"references": references})[name](setup)
+    except (BenchmarkError, AdapterError, OSError) as error:
+        setup.console.print(f"{name}: failed: {error}", style="red", markup=False, highlight=False)
+        return False
+    setup.console.print(f"{name}: done in {time.monotonic() - began:.0f} s", highlight=False)
+    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
