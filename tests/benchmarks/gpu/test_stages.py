@@ -98,6 +98,11 @@ async def test_a_stage_that_fails_leaves_no_result_and_costs_only_its_own(setup:
     assert await asyncio.to_thread(run_stages, setup, ["fingerprint", "base", "grid"]) == []
 
 
+async def test_no_stage_begins_when_the_time_is_over(setup: Setup, site: FakeSite) -> None:
+    assert await asyncio.to_thread(run_stages, setup, ["fingerprint", "base"], -1.0) == ["fingerprint", "base"]
+    assert site.started == []
+
+
 async def test_results_say_where_they_come_from(setup: Setup) -> None:
     assert await asyncio.to_thread(run_stages, setup, ["fingerprint", "base"]) == []
     origin = read_results(setup.out / "base.jsonl.gz").origin
