@@ -52,7 +52,7 @@ def scoreboard(book: Book, found: Mapping[str, Verdict]) -> Exhibit:
 
 def _draw(canvas: Canvas, counts: Mapping[str, Counter[Outcome]]) -> None:
     axes = canvas.subplots()
-    letters: Sequence[str] = list(reversed(counts))
+    letters: Sequence[str] = list(counts)[::-1]
     left = [0] * len(letters)
     for outcome, colour in _SHOWN:
         widths = [counts[letter][outcome] for letter in letters]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from benchmarks.claims.claim import Book
-from benchmarks.claims.contradictions import all_conflicts
+from benchmarks.claims.contradictions import Conflict, all_conflicts
 from benchmarks.claims.judging import Verdict
 from benchmarks.claims.wording import OUTCOME_NAMES, conflict_text, conflict_verdicts, reason
 from benchmarks.experiments.findings import Gap
@@ -105,15 +105,13 @@ def compose(found: Sequence[Case], book: Book, verdicts: Mapping[str, Verdict], 
             Line(one.claim.id, one.claim.says, one.outcome, OUTCOME_NAMES[one.outcome], one.evidence or "", reason(one))
             for one in verdicts.values()
         ),
-        conflicts=tuple(
-            Pair(
-                conflict.group.question,
-                *conflict_text(conflict).split(" against "),
-                conflict_verdicts(conflict, verdicts),
-            )
-            for conflict in all_conflicts(book)
-        ),
+        conflicts=tuple(_pair(conflict, verdicts) for conflict in all_conflicts(book)),
     )
+
+
+def _pair(conflict: Conflict, verdicts: Mapping[str, Verdict]) -> Pair:
+    one, other = conflict_text(conflict).split(" against ")
+    return Pair(conflict.group.question, one, other, conflict_verdicts(conflict, verdicts))
 
 
 def _case(case: Case, prefix: str, book: Book, prices: PriceBook) -> CasePage:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ _VARIABLES = {
 SERIES = (HOSTED, SECOND, THIRD)
 
 _SIZE = (4.7, 3.6)
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.edgecolor": FAINT,

@@ -24,7 +24,7 @@ def test_results_become_a_page(tmp_path: Path) -> None:
     said = ran("report", str(file), "--out", str(tmp_path / "out"), "--set", "fte=0", "--volume", "1M")
     assert "10 plots" in said
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "the report's options" in page  # whose assumption it is
+    assert "the report&#39;s options" in page  # whose assumption it is
     assert "1M queries a month" in page
 
 
