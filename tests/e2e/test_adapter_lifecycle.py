@@ -79,7 +79,9 @@ async def test_from_upload_to_automatic_roll_back(stack: Stack, client: openai.A
     check, train, measure, release, vote, back = walk()
     async with Callers(client, "intents") as callers:
         assert "200 examples" in await paste(stack, check)
+        callers.training = True
         names = (await paste(stack, train)).splitlines()[-1]
+        callers.training = False
         few, good = (each.partition("=")[2] for each in names.split())
         await were_trained(client, few, good)
 
