@@ -56,9 +56,8 @@ class Observers:
 async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Machine, rollout: Rollout) -> Observers:
     """Raises LedgerError."""
     names, engine, prices, meter = rollout.catalogue.names, rollout.engine, machine.prices, machine.meter
-    metrics, spending = MetricsSink(prices, names), Spending(prices.gpu, names)
+    metrics, spending = MetricsSink(prices, names, settings.home), Spending(prices.gpu, names)
     metrics.registry.register(spending)
-    metrics.watch_state(settings.home)
     metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
     ledger = await _open_ledger(stack, settings, machine, simulated=engine.simulated)
     economics = None
