@@ -7,23 +7,21 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import orjson
 
 from retrieval import prompt
 from retrieval.calibration import LabelledQuestion
-from retrieval.calibrator import Calibrator, Step, outdated
+from retrieval.calibrator import Step, outdated
 from retrieval.catalogue import DocumentInfo
-from retrieval.embedder import Embedder
 from retrieval.errors import RetrievalError
 from retrieval.filters import Scalar
 from retrieval.kept import MAX_DRIFT
-from retrieval.pipeline import Ingested, Retrieval, Retriever, Scope
-from retrieval.reranking import COMMAND, Reranking
+from retrieval.pipeline import Ingested, Retrieval, Scope
+from retrieval.reranking import COMMAND
 from retrieval.reranking import Step as RerankStep
-from retrieval.store import Store
 from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
@@ -31,6 +29,7 @@ from serving.errors import BadRequest, GatewayError, InternalError, NotFound, Un
 from serving.limits import Limits
 from serving.reply import Reply
 from serving.sections import Retrieval as RetrievalSettings
+from serving.shelf import Opening, Threads
 from serving.trace import CLIENT_CLOSED, Trace
 
 T = TypeVar("T")
@@ -44,45 +43,6 @@ class Minimum:
 
     score: float
     source: Literal["request", "served_model", "calibration", "setting"]
-
-
-@dataclass(frozen=True, slots=True)
-class Threads:
-    """Where the blocking work is done: ingestion apart, so that questions never wait behind documents."""
-
-    search: Executor
-    ingestion: Executor
-
-
-@dataclass(frozen=True, slots=True)
-class Measures:
-    """What is measured per knowledge base: its minimum score, and whether reranking helps."""
-
-    calibrator: Calibrator
-    reranking: Reranking
-
-
-@dataclass(frozen=True, slots=True)
-class Shelf:
-    """What is opened to keep documents and to search them: hundreds of MiB, most of them the embedder's."""
-
-    retriever: Retriever
-    store: Store
-    embedder: Embedder
-    measures: Measures
-
-
-class Opening(Protocol):
-    """Opens the shelf when it is first asked for, which takes seconds; later calls give the same. Thread-safe."""
-
-    @property
-    def opened(self) -> bool:
-        """Whether it was asked for. If not, there are no documents: a store that has some is opened at start."""
-        ...
-
-    def __call__(self) -> Shelf:
-        """Raises RetrievalError."""
-        ...
 
 
 class Knowledge:

@@ -25,8 +25,9 @@ from retrieval.store import Servers, Store
 from retrieval.vectors import ChromaServer
 from serving.auth import LOCAL_OPERATOR
 from serving.engine.protocol import Progress
-from serving.knowledge import Knowledge, Measures, Shelf, Threads
+from serving.knowledge import Knowledge
 from serving.sections import Settings
+from serving.shelf import Measures, Shelf, Threads
 
 _SEARCHES = 16  # at a time
 

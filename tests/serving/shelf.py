@@ -14,8 +14,8 @@ from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
 from serving.access import File
 from serving.ingestion import Job
-from serving.knowledge import Shelf as Opened
 from serving.remote import RemoteError
+from serving.shelf import Shelf as Opened
 
 SCOPE = Scope("local", frozenset({"everyone"}))
 

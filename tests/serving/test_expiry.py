@@ -19,9 +19,10 @@ from retrieval.reranking import Reranking
 from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BadRequest, NotFound
-from serving.knowledge import Knowledge, Measures, Shelf, Threads
+from serving.knowledge import Knowledge
 from serving.limits import Limits
 from serving.sections import Retrieval
+from serving.shelf import Measures, Shelf, Threads
 from serving.stores.bases import DAY_S
 from serving.stores.files import Upload
 from serving.stores.service import Stores, open_stores

@@ -35,7 +35,8 @@ async def call(stack: Running, path: str, body: bytes, **headers: str) -> tuple[
 
 def comparable(answer: tuple[int, dict[str, str], bytes]) -> Any:
     """Without what differs between any two requests."""
-    status, headers, body = answer
+    status, given, body = answer
+    headers = {name.lower(): value for name, value in given.items()}
     for name in ("x-request-id", "x-breakeven-cost-usd", "content-length", "date"):
         headers.pop(name, None)
     texts = [part.removeprefix(b"data: ") for part in body.split(b"\n\n") if part]
@@ -45,7 +46,7 @@ def comparable(answer: tuple[int, dict[str, str], bytes]) -> Any:
             part.pop("created", None)
             if "breakeven" in part:
                 part["breakeven"] = sorted(part["breakeven"])
-    return status, sorted((name.lower(), value) for name, value in headers.items()), parts
+    return status, sorted(headers.items()), parts
 
 
 BODIES = {

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from serving.library import has_documents
 from tests.serving.gateways import settings_for
@@ -23,7 +24,8 @@ async def main():
     async with open_gateway(settings, lambda _: PRICES, "", lambda _: None) as gateway:
         await gateway.engine_started
         http_config(create_app(gateway), settings.server)
-        assert all((await gateway.readiness())[name] for name in ("engine", "store"))
+        ready = await gateway.readiness()
+        assert ready["engine"] and ready["store"]
         assert await gateway.knowledge.names(LOCAL_OPERATOR) == []
         print("loaded", sorted(HEAVY & set(sys.modules)))
         groups = frozenset({"everyone"})
@@ -47,7 +49,7 @@ def test_heavy_libraries_come_with_the_first_document(tmp_path: Path) -> None:
 
 
 def test_whoever_has_documents_finds_them_ready_at_start(tmp_path: Path) -> None:
-    bare: dict[str, dict[str, str]] = {"plain": {}}
+    bare: dict[str, Any] = {"plain": {}}
     none = settings_for(tmp_path).model_copy(update={"models": {}})
     assert not has_documents(none)
     assert has_documents(settings_for(tmp_path, models=bare))  # one of the test's own has a knowledge base

@@ -27,9 +27,10 @@ from retrieval.reranking import FEWEST, Reranking
 from retrieval.store import Store
 from serving.access import open_documents
 from serving.auth import LOCAL_OPERATOR
-from serving.knowledge import Knowledge, Measures, Shelf, Threads
+from serving.knowledge import Knowledge
 from serving.remote import RemoteError
 from serving.sections import Retrieval, Settings
+from serving.shelf import Measures, Shelf, Threads
 from tests.retrieval.rerankers import MARK, MarkReranker, onnx_folder
 from tests.serving.gateways import Running, running, settings_for
 from tests.serving.shelf import Ready
