@@ -24,7 +24,11 @@ def _both_fit(
     return _fits(x, weight, epsilon, variance_size) and x_residual.dtype == x.dtype and x_residual.is_contiguous()
 
 
-@ir.ops.rms_norm.register_impl(PROVIDER, supports_args=_fits)
+_norm = ir.ops.rms_norm.register_impl(PROVIDER, supports_args=_fits)
+_add_and_norm = ir.ops.fused_add_rms_norm.register_impl(PROVIDER, supports_args=_both_fit, inplace=True)
+
+
+@_norm  # type: ignore[untyped-decorator]  # vLLM is not analysed
 def rms_norm(
     x: torch.Tensor,
     weight: torch.Tensor | None,
@@ -37,7 +41,7 @@ def rms_norm(
     return out
 
 
-@ir.ops.fused_add_rms_norm.register_impl(PROVIDER, supports_args=_both_fit, inplace=True)
+@_add_and_norm  # type: ignore[untyped-decorator]  # vLLM is not analysed
 def fused_add_rms_norm(
     x: torch.Tensor,
     x_residual: torch.Tensor,
