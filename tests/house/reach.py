@@ -8,7 +8,6 @@ from tests.house.sources import in_product
 # Seconds to import, or needed by one command only.
 HEAVY = (
     *("torch", "vllm", "trl", "peft", "transformers", "sentence_transformers", "adapters.training", "adapters.loading"),
-    "serving.engine.cpu_norms",  # vLLM's side of the plugin
     *("matplotlib", "benchmarks.advice.plot", "benchmarks.economics.plot"),
 )
 _ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
