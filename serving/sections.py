@@ -70,8 +70,7 @@ class Engine(Section):
     )
     cpu_lora_plugin: bool = Field(
         True,
-        description="On a CPU: replace vLLM's operations for adapters by ours, which are several times faster and let "
-        "it swap adapters, for the versions of vLLM they were tested with.",
+        description="On a CPU: our operations for adapters in vLLM, several times faster, and adapters are swapped.",
     )
     tool_call_parser: str = Field("hermes", description="vLLM's parser for tool calls of this base model.")
     cpu_kv_cache_gib: int = Field(1, ge=1, description="On a CPU: GiB of memory for the key-value cache.")

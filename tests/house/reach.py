@@ -8,7 +8,6 @@ from tests.house.sources import in_product
 # Seconds to import, or needed by one command only.
 HEAVY = (
     *("torch", "vllm", "trl", "peft", "transformers", "sentence_transformers", "adapters.training", "adapters.loading"),
-    "serving.engine.cpu_norms",  # vLLM's side of the plugin
     *("matplotlib", "benchmarks.advice.plot", "benchmarks.economics.plot"),
     *("chromadb", "psycopg", "psycopg_pool", "onnxruntime"),  # tens of MiB that few gateways need
 )
