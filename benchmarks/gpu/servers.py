@@ -69,8 +69,8 @@ class Site(Protocol):
         """Its OpenAI base URL, once it answers. EndpointError if it never does."""
         ...
 
-    def gateway(self, engine_url: str, home: Path) -> AbstractContextManager[str]:
-        """The gateway over a running engine, priced as this machine is."""
+    def gateway(self, engine_url: str, model: str, home: Path) -> AbstractContextManager[str]:
+        """The gateway over the base model of a running engine, priced as this machine is."""
         ...
 
 
@@ -101,14 +101,14 @@ class Machine:
             yield f"http://127.0.0.1:{port}/v1"
 
     @contextmanager
-    def gateway(self, engine_url: str, home: Path) -> Iterator[str]:
+    def gateway(self, engine_url: str, model: str, home: Path) -> Iterator[str]:
         """See Site."""
         port, price = free_port(), self.price
         home.mkdir(parents=True, exist_ok=True)
         config = home / "gateway.yaml"
         cost = {"usd_per_hour": str(price.usd_per_hour), "source": price.source, "as_of": price.as_of}
         settings = {
-            "engine": {"url": engine_url.removesuffix("/v1"), "max_loras": 0},
+            "engine": {"url": engine_url.removesuffix("/v1"), "model": model, "max_loras": 0},
             "server": {"port": port},
             "cost": cost,
         }

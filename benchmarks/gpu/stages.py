@@ -93,9 +93,10 @@ def gateway(setup: Setup) -> None:
     """The same load through the gateway and past it, in turns, on one engine."""
     engine = setup.shape_engine()
     direct, shape = setup.serving(engine), setup.scale.shapes["rag"]
-    with setup.recording("gateway") as runs, setup.machine.gateway(direct, setup.work / "home") as through:
+    through = setup.machine.gateway(direct, MODEL, setup.work / "home")
+    with through as gateway_url, setup.recording("gateway") as runs:
         for repeat in range(_REPEATS):
-            for via, url in (("direct", direct), ("gateway", through)):
+            for via, url in (("direct", direct), ("gateway", gateway_url)):
                 workload = _random(setup, direct, shape, 400 + repeat + 50 * (via == "gateway"))
                 plan = setup.plan(url, workload, Closed(setup.scale.concurrency), shape[1])
                 plan = dataclasses.replace(plan, duration_s=setup.scale.run_s / 2)
