@@ -7,11 +7,11 @@ A stage that fails costs its own result only; the exit status is then 1. Consecu
 """
 
 import argparse
+import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from rich.console import Console
 
@@ -27,44 +27,47 @@ from benchmarks.gpu.training import training
 from benchmarks.origin import cpu_model, gpus
 
 # In this order: those that use the same engine one after another.
-STAGES: Mapping[str, Callable[[Setup], None]] = MappingProxyType(
-    {
-        "fingerprint": fingerprint,
-        "correctness": correctness,
-        "base": base,
-        "grid": grid,
-        "sweep-rag": sweep_rag,
-        "sweep-plain": sweep_plain,
-        "prefix-on": prefix_on,
-        "gateway": gateway,
-        "prefix-off": prefix_off,
-        "adapters": adapters,
-        "training": training,
-    }
-)
+STAGES: dict[str, Callable[[Setup], None]] = {
+    "fingerprint": fingerprint,
+    "correctness": correctness,
+    "base": base,
+    "grid": grid,
+    "sweep-rag": sweep_rag,
+    "sweep-plain": sweep_plain,
+    "prefix-on": prefix_on,
+    "gateway": gateway,
+    "prefix-off": prefix_off,
+    "adapters": adapters,
+    "training": training,
+}
 
 
-def run_stages(setup: Setup, names: Sequence[str]) -> list[str]:
-    """Runs those that have no result yet; returns the names of those that failed."""
-    failed = []
+def run_stages(setup: Setup, names: Sequence[str], minutes: float = math.inf) -> list[str]:
+    """Runs those that have no result yet; returns the names of those that failed, or were not begun in the time."""
+    deadline = time.monotonic() + 60 * minutes
     try:
-        for name in names:
-            if name != "references" and (done := setup.result(name)):
-                setup.console.print(f"{name}: {done.name} is there, skipped", highlight=False)
-                continue
-            if name in ("training", "references"):
-                setup.close()  # it needs the memory
-            began = time.monotonic()
-            try:
-                (references if name == "references" else STAGES[name])(setup)
-            except (BenchmarkError, AdapterError, OSError) as error:
-                failed.append(name)
-                setup.console.print(f"{name}: failed: {error}", style="red", markup=False, highlight=False)
-            else:
-                setup.console.print(f"{name}: done in {time.monotonic() - began:.0f} s", highlight=False)
+        return [name for name in names if not _made(setup, name, deadline)]
     finally:
         setup.close()
-    return failed
+
+
+def _made(setup: Setup, name: str, deadline: float) -> bool:
+    if done := setup.result(name):
+        setup.console.print(f"{name}: {done.name} is there, skipped", highlight=False)
+        return True
+    began = time.monotonic()
+    if began > deadline:
+        setup.console.print(f"{name}: not begun, the time is over", highlight=False)
+        return False
+    if name in ("training", "references"):
+        setup.close()  # it needs the memory
+    try:
+        (STAGES | {"references": references})[name](setup)
+    except (BenchmarkError, AdapterError, OSError) as error:
+        setup.console.print(f"{name}: failed: {error}", style="red", markup=False, highlight=False)
+        return False
+    setup.console.print(f"{name}: done in {time.monotonic() - began:.0f} s", highlight=False)
+    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,18 +78,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="folder for models and logs; default: OUT/work")
     parser.add_argument("--base", type=Path, default=Path(".breakeven/models/smollm2-135m-instruct"))
     parser.add_argument("--scale", choices=list(SCALES), default="full")
+    parser.add_argument("--minutes", type=float, default=25, help="begin no stage after so long")
     parser.add_argument("--device", choices=["gpu", "cpu"], default="gpu")
     given = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
         setup = make_setup(given.out, given.work or given.out / "work", given.base, given.scale, given.device, console)
         names = [name for asked in given.stages for name in (STAGES if asked == "all" else [asked])]
-        failed = run_stages(setup, names)
+        failed = run_stages(setup, names, given.minutes)
     except BenchmarkError as error:
         console.print(f"error: {error}", style="red", markup=False, highlight=False)
         return 1
     if failed:
-        console.print(f"failed: {', '.join(failed)}; run again, and only these are repeated", highlight=False)
+        console.print(f"without a result: {', '.join(failed)}; run again, and only these are made", highlight=False)
     return 1 if failed else 0
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from benchmarks.errors import EndpointError
 from benchmarks.gpu.scale import Scale
-from benchmarks.gpu.servers import Engine, Machine
+from benchmarks.gpu.servers import Engine, Site
 from benchmarks.gpu.weights import write_adapter, write_model
 from benchmarks.load.arrivals import Closed, Load
 from benchmarks.load.experiment import Experiment, Labels, experiment
@@ -29,7 +29,7 @@ class Setup:
     """`base` is the converted SmolLM2 folder; `work` holds models, adapters and logs, which are not results."""
 
     scale: Scale
-    machine: Machine
+    machine: Site
     out: Path
     work: Path
     base: Path

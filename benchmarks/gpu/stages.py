@@ -4,6 +4,7 @@ Prompts are random, so that nothing is found in the prefix cache unless a stage 
 """
 
 import dataclasses
+from itertools import product
 
 from benchmarks.gpu.scale import Shape
 from benchmarks.gpu.setup import MODEL, Setup, template_tokens
@@ -43,11 +44,10 @@ def grid(setup: Setup) -> None:
     engine = setup.shape_engine()
     url = setup.serving(engine)
     with setup.recording("grid") as runs:
-        for shape in setup.scale.grid:
-            for concurrency in setup.scale.grid_concurrency:
-                workload = _random(setup, url, shape, 100 + concurrency)
-                plan = setup.plan(url, workload, Closed(concurrency), shape[1], duration_s=setup.scale.run_s / 2)
-                runs.run(plan, setup.labels("grid", engine))
+        for number, (shape, concurrency) in enumerate(product(setup.scale.grid, setup.scale.grid_concurrency)):
+            workload = _random(setup, url, shape, 100 + number)
+            plan = setup.plan(url, workload, Closed(concurrency), shape[1], duration_s=setup.scale.run_s / 2)
+            runs.run(plan, setup.labels("grid", engine))
 
 
 def sweep_rag(setup: Setup) -> None:

@@ -38,7 +38,7 @@ def training(setup: Setup) -> None:
     lines += [f"max_length = {longest}", "seed = 1", 'dtype = "bfloat16"']
     (recipe / "recipe.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
     plan = make_plan(recipe, folder)
-    machine = Machine(setup.work / "training", setup.machine.gpu_name)
+    machine = Machine(setup.work / "training", setup.machine.name)
     measure_speed(plan, machine, setup.console, _STEPS)
     speed = recall(machine, plan.base.sha256)
     if speed is None:

@@ -19,6 +19,7 @@ from benchmarks.load.sweep import Search, long_enough, to_the_knee
 from benchmarks.load.tables import print_summary, print_sweep
 from benchmarks.origin import Origin
 
+_APART = 10_000  # prompts between the runs of a sweep, which would else find the last run's in the prefix cache
 Labels = dict[str, str | int | float]
 
 
@@ -44,8 +45,8 @@ class Experiment:
             if self.console:
                 self.console.print(f"bench: {rate:g} requests/s for {seconds:.0f} s", highlight=False)
             for repeat in range(repeats):
-                seed = plan.seed + 1000 * len(done)  # other prompts too: the prefix cache keeps those of the run before
-                done.append(self.run(dataclasses.replace(one, seed=seed), {**(labels or {}), "repeat": repeat}))
+                other = dataclasses.replace(one, seed=plan.seed + len(done), offset=_APART * len(done))
+                done.append(self.run(other, {**(labels or {}), "repeat": repeat}))
             return summarise(_pooled(done[-repeats:]))
 
         to_the_knee(search, plan.slo, at)

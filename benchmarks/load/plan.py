@@ -66,6 +66,7 @@ class LoadPlan:
     ignore_eos: bool = False
     seed: int = 0
     warmup: int = 0
+    offset: int = 0  # of the prompts: runs of one workload that must not find each other's in the prefix cache
     timeout_s: float = 120.0
     slo: Slo = Slo()
     tenants: tuple[Tenant, ...] = ()
@@ -101,7 +102,7 @@ class LoadPlan:
         """Request number `index`: the same for the same seed, whatever the server does."""
         model = _draw(self.targets, f"{self.seed}:{index}:model", [target.weight for target in self.targets]).model
         tenant = _draw(self.tenants, f"{self.seed}:{index}:tenant") if self.tenants else None
-        prompt = self.workload.prompt(index)
+        prompt = self.workload.prompt(index + self.offset)
         return Ask(model, prompt, prompt.max_tokens or self.max_tokens, tenant)
 
     def command(self) -> str:

@@ -54,7 +54,8 @@ class Text:
 
     def of(self, tokens: int, seed: str) -> str:
         """Words that are so many tokens together; different ones for another seed."""
-        chosen = random.Random(seed).choices(self._words, k=tokens)
+        # With the length in the seed, or short texts would be the beginnings of long ones.
+        chosen = random.Random(f"{tokens}:{seed}").choices(self._words, k=tokens)
         while (text := " ".join(chosen)) and (excess := self.count(text) - tokens) > 0:
             del chosen[-excess:]
         return text

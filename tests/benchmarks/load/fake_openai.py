@@ -23,6 +23,7 @@ class FakeOpenAI:
 
     def __init__(self) -> None:
         self.url = ""
+        self.names = ["whole", "abstains", "cut", "undone", "breaks", "fails", "garbage", "hangs"]
         self.wait_s = 0.0
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
@@ -70,8 +71,7 @@ class FakeOpenAI:
     async def _models(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") == "Bearer wrong":
             return web.json_response({"error": {"message": "no"}}, status=401)
-        names = ("whole", "abstains", "cut", "undone", "breaks", "fails", "garbage", "hangs")
-        return web.json_response({"object": "list", "data": [{"id": name} for name in names]})
+        return web.json_response({"object": "list", "data": [{"id": name} for name in self.names]})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = orjson.loads(await request.read())

@@ -68,6 +68,14 @@ def text() -> Text:
     return Text.from_model(packaged_minilm())
 
 
+def test_no_prompt_begins_with_another(text: Text) -> None:
+    """A prefix cache must not find the prompts of one shape in those of another."""
+    prompts = [
+        synthetic(tokens, 3, text).prompt(index).messages[0]["content"] for tokens in (40, 60) for index in (0, 1)
+    ]
+    assert len({prompt[:20] for prompt in prompts}) == 4
+
+
 @pytest.mark.parametrize("tokens", [1, 2, 17, 700])
 def test_with_a_tokenizer_lengths_are_exact(text: Text, tokens: int) -> None:
     found = [text.count(synthetic(tokens, 3, text).prompt(index).messages[0]["content"]) for index in range(20)]
