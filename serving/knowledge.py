@@ -210,6 +210,7 @@ class Knowledge:
         """OpenAI's embeddings endpoint."""
         trace.model = trace.engine_model = self.embedding_model
         try:
+            await trace.afford()
             answer = await self._embed(trace, openai.parse_json(body))
         except GatewayError as error:
             error.request_id = trace.id
@@ -222,7 +223,7 @@ class Knowledge:
             trace.end("error", InternalError.status)
             raise
         trace.end("complete", 200)
-        await reply.send(orjson.dumps(answer), {"x-request-id": trace.id})
+        await reply.send(orjson.dumps(answer), trace.headers())
 
     async def _embed(self, trace: Trace, fields: Mapping[str, Any]) -> dict[str, Any]:
         model = fields.get("model")
@@ -237,10 +238,11 @@ class Knowledge:
         counts: list[int] = []
         vectors: list[Any] = []
         # A few at a time: questions get their turn in between, and a client that leaves stops the rest.
-        for at in range(0, len(texts), _TEXTS_AT_ONCE):
-            some = texts[at : at + _TEXTS_AT_ONCE]
-            counts += await self._run(partial(embedder.count_tokens, some))
-            vectors += list(await self._run(partial(embedder.encode, some)))
+        with trace.on_host():
+            for at in range(0, len(texts), _TEXTS_AT_ONCE):
+                some = texts[at : at + _TEXTS_AT_ONCE]
+                counts += await self._run(partial(embedder.count_tokens, some))
+                vectors += list(await self._run(partial(embedder.encode, some)))
         trace.embedded(time.perf_counter() - started, Tokens(prompt=sum(counts)))
         return {
             "object": "list",

@@ -1,7 +1,8 @@
 """Follows one request while it runs and turns it into its record when it ends, exactly once."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from uuid import uuid4
@@ -9,8 +10,20 @@ from uuid import uuid4
 from retrieval.pipeline import Retrieval
 from serving.accounting.cost import Prices, priced
 from serving.accounting.meter import Meter
-from serving.accounting.record import Outcome, RequestCost, RequestRecord, Routed, Share, Sink, Times, Tokens
+from serving.accounting.record import (
+    Outcome,
+    RequestCost,
+    RequestRecord,
+    Routed,
+    Share,
+    Sink,
+    Times,
+    Tokens,
+    Unfinished,
+)
+from serving.admission.door import Place
 from serving.auth import Caller
+from serving.budgets.budgets import WARNING_HEADER, Budgets
 
 # What a record says where the request never got as far as a served model.
 UNRESOLVED = "-"
@@ -35,6 +48,8 @@ class Trace:
     sinks: Sequence[Sink]
     prices: Prices
     simulated: bool
+    place: Place
+    budgets: Budgets
     id: str = field(default_factory=_next_id)
     model: str = UNRESOLVED
     engine_model: str = UNRESOLVED
@@ -56,15 +71,34 @@ class Trace:
     share: Share = Share()
     received: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
+    _warning: str | None = None
     _cost: RequestCost | None = None
     _embed_s: float | None = None
     _search_s: float | None = None
     _rerank_s: float | None = None
     _sent: float | None = None
     _ticket: float | None = None
+    _host: float | None = None
+    _prefill_s: float | None = None
     _ended: bool = False
     _first: float | None = None
     _last: float | None = None
+
+    async def admit(self) -> None:
+        """Before anything is spent on it. Raises Overloaded, QuotaExceeded."""
+        self.place.apply()
+        await self.afford()
+
+    async def afford(self) -> None:
+        """Hold what it may cost; for what needs no place in the engine. Raises QuotaExceeded, Overloaded."""
+        self._warning = await self.budgets.hold(self.caller, self.id)
+
+    def headers(self) -> dict[str, str]:
+        """Of every answer."""
+        found = {"x-request-id": self.id}
+        if self._warning is not None:
+            found[WARNING_HEADER] = self._warning
+        return found
 
     def searched(self, found: Retrieval) -> None:
         """The documents were searched."""
@@ -76,9 +110,22 @@ class Trace:
         self._embed_s = embed_s
         self.tokens = tokens
 
-    def enter_engine(self) -> None:
-        """The engine has the request from now on."""
+    @contextmanager
+    def on_host(self) -> Iterator[None]:
+        """The machine embeds, searches or reranks for this request while inside."""
+        self.meter.running_requests[self.id] = self
+        self._host = self.meter.begin_host()
+        try:
+            yield
+        finally:
+            self.share += Share(host_s=self.meter.end_host(self._host))
+            self._host = self._cost = None
+
+    async def enter_engine(self) -> None:
+        """Return when the engine can have the request; it has it from then on. Raises Overloaded."""
+        await self.place.enter()
         self._sent = time.monotonic()
+        self.meter.running_requests[self.id] = self
         self._ticket = self.meter.begin()
 
     def saw_bytes(self) -> None:
@@ -86,6 +133,8 @@ class Trace:
         self._last = time.monotonic()
         if self._first is None:
             self._first = self._last
+            if self.stream and self._ticket is not None:
+                self._prefill_s = self.meter.used(self._ticket)
 
     def leave_engine(self, tokens: Tokens, *, completed: bool = True) -> None:
         """The engine is done with it; `tokens` is what it reported. Safe to call again.
@@ -115,7 +164,10 @@ class Trace:
         if self._ended:
             return
         self._ended = True
-        self.leave_engine(tokens or Tokens(), completed=outcome == "complete")
+        self.meter.running_requests.pop(self.id, None)
+        complete = outcome == "complete"
+        self.leave_engine(tokens or Tokens(), completed=complete)
+        self.place.leave(completed=complete)
         stages = (self._embed_s, self._search_s, self._rerank_s)
         times = Times(self.received, self._sent, self._first, self._last, time.monotonic(), *stages)
         record = RequestRecord(
@@ -142,6 +194,15 @@ class Trace:
             cited=self.cited,
             unmatched_citations=self.unmatched_citations,
             routing=self.routing,
+            prefill_s=self._prefill_s,
         )
         for sink in self.sinks:
             sink.record(record)
+
+    def unfinished(self) -> Unfinished:
+        """What to remember of it should the process be killed now."""
+        busy_s = self.share.busy_s + (0.0 if self._ticket is None else self.meter.used(self._ticket))
+        host_s = self.share.host_s + (0.0 if self._host is None else self.meter.used_host(self._host))
+        who = (self.caller.tenant, self.caller.key_id)
+        what = (self.endpoint, self.model, self.engine_model, self.adapter)
+        return Unfinished(self.id, self.started_at, *what, *who, busy_s, host_s)

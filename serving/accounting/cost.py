@@ -55,7 +55,7 @@ def seconds_usd(seconds: float, price: GpuPrice) -> Decimal:
 
 def request_cost(share: Share, price: GpuPrice) -> RequestCost:
     """Self-hosted cost of one request from its share of accelerator seconds."""
-    usage = seconds_usd(share.busy_s, price)
+    usage = seconds_usd(share.busy_s + share.host_s, price)
     return RequestCost(usage, usage + seconds_usd(share.idle_s, price))
 
 
@@ -88,6 +88,7 @@ def cost_object(cost: RequestCost, share: Share, gpu: GpuPrice, *, simulated: bo
         "allocation_usd": money(cost.allocation_usd),
         "usage_usd": money(cost.usage_usd),
         "busy_seconds": round(share.busy_s, 6),
+        "host_seconds": round(share.host_s, 6),
         "idle_seconds": round(share.idle_s, 6),
         "basis": "simulated" if simulated else "measured",
         "price": {

@@ -7,6 +7,7 @@ touched yet are there with zero for every served model, so that a rate over them
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -14,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from serving.accounting.cost import GpuPrice, Prices, seconds_usd
+from serving.accounting.health_metrics import ErrorMetrics, HealthCollector
 from serving.accounting.meter import Bill
 from serving.accounting.record import Outcome, RequestRecord
 from serving.accounting.refusal_metrics import RefusalMetrics
@@ -43,9 +45,10 @@ class _EngineCollector(Collector):
         """Metric families of the accelerator."""
         bill = self._bill()
         seconds = CounterMetricFamily(
-            "breakeven_gpu_seconds", "Accelerator seconds by state; billed = busy + idle", labels=["state"]
+            "breakeven_gpu_seconds", "Accelerator seconds by state; billed = busy + host + idle", labels=["state"]
         )
-        for state, value in (("billed", bill.billed_s), ("busy", bill.busy_s), ("idle", bill.idle_s)):
+        parts = (("billed", bill.billed_s), ("busy", bill.busy_s), ("host", bill.host_s), ("idle", bill.idle_s))
+        for state, value in parts:
             seconds.add_metric([state], value)
         yield seconds
         usd = CounterMetricFamily("breakeven_bill_usd", "Price of all billed accelerator seconds")
@@ -79,9 +82,9 @@ class _Series:
 
 
 class MetricsSink:
-    """Counts records."""
+    """Counts records. `home` is the folder whose disk is watched, if any."""
 
-    def __init__(self, prices: Prices, models: Sequence[str]) -> None:
+    def __init__(self, prices: Prices, models: Sequence[str], home: Path | None = None) -> None:
         self.registry = CollectorRegistry()
         self._prices = prices
         self._models = frozenset(models)
@@ -123,9 +126,12 @@ class MetricsSink:
         info = Gauge("breakeven_price_info", "The price in force", ["id", "source", "as_of", "basis"], registry=new)
         gpu = prices.gpu
         info.labels(gpu.id, gpu.source, gpu.as_of, gpu.basis).set(float(gpu.usd_per_hour))
+        self._errors = ErrorMetrics(new, models)
         self._refusal = RefusalMetrics(new, models)
         self.versions = VersionMetrics(new)
         self._routing = RoutingMetrics(new, prices.gpu)
+        if home is not None:
+            new.register(HealthCollector(prices, home))
         for model in models:
             self._prepare(model)
 
@@ -161,6 +167,7 @@ class MetricsSink:
         for stage, seconds in (("embed", times.embed_s), ("search", times.search_s), ("rerank", times.rerank_s)):
             if seconds is not None:
                 self._stage.labels(stage).observe(seconds)
+        self._errors.record(record)
         self._refusal.record(record)
         self.versions.record(record)
         self._routing.record(record)

@@ -50,6 +50,12 @@ class VersionMetrics:
             ["model", "source"],
             registry=registry,
         )
+        self._worse = Counter(
+            "breakeven_canary_worse",
+            "Canaries that the sequential test found worse than prod; each is rolled back",
+            ["model", "source"],
+            registry=registry,
+        )
 
     def record(self, record: RequestRecord) -> None:
         """See Sink."""
@@ -70,6 +76,11 @@ class VersionMetrics:
     def evidence(self, model: str, source: str, e_value: float) -> None:
         """What the sequential test says now."""
         self._evidence.labels(model, source).set(e_value)
+        self._worse.labels(model, source)
+
+    def worse(self, model: str, source: str) -> None:
+        """The test has decided against a canary."""
+        self._worse.labels(model, source).inc()
 
     def _label(self, adapter: str) -> str:
         if adapter in self._known or len(self._known) < _MOST:
