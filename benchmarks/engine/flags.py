@@ -18,8 +18,8 @@ from rich.console import Console
 
 from benchmarks.engine.lab import Server, Timing, drive, ready, vllm, write
 from benchmarks.engine.lora import FLAGS
+from benchmarks.load.workload import synthetic
 from benchmarks.origin import Origin
-from benchmarks.workload import synthetic
 
 _VARIABLE = re.compile(r"[A-Z_]+=.*")
 

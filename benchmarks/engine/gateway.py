@@ -15,8 +15,8 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.engine.lab import Server, Timing, drive, free_port, process, ready, vllm, write
+from benchmarks.load.workload import synthetic
 from benchmarks.origin import Origin
-from benchmarks.workload import synthetic
 from serving.settings import child_environment
 
 _SIDES = ("direct", "gateway")

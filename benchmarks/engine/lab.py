@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import EndpointError
-from benchmarks.load import run_load
-from benchmarks.plan import LoadPlan
-from benchmarks.record import RequestRow
-from benchmarks.summary import Percentiles
-from benchmarks.workload import Workload
+from benchmarks.load.arrivals import Closed
+from benchmarks.load.plan import LoadPlan, Target
+from benchmarks.load.record import RequestRow
+from benchmarks.load.run import run_load
+from benchmarks.load.summary import Percentiles
+from benchmarks.load.workload import Workload
 from serving.settings import child_environment
 
 
@@ -116,17 +117,20 @@ def drive(
 
     Raises EndpointError if a request failed: what did not finish cannot be compared.
     """
+    share = requests // len(models)
     plans = [
         LoadPlan(
             url=f"{url}/v1",
-            model=model,
-            # Each model its own prompts, or one would find another's in the prefix cache.
-            workload=Workload(workload.label, lambda index, at=at: workload.messages(index * len(models) + at)),  # type: ignore[misc]  # a default argument binds it
-            concurrency=concurrency // len(models),
-            requests=requests // len(models),
+            targets=(Target(model),),
+            workload=workload,
+            load=Closed(concurrency // len(models)),
+            requests=share,
             max_tokens=max_tokens,
             ignore_eos=True,
+            # Each model its own prompts, or one would find another's in the prefix cache.
+            offset=at * share,
             timeout_s=600,
+            metrics=(),
         )
         for at, model in enumerate(models)
     ]

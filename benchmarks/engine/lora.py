@@ -19,8 +19,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from benchmarks.engine.lab import Server, Timing, drive, ready, vllm, write
+from benchmarks.load.workload import synthetic
 from benchmarks.origin import Origin
-from benchmarks.workload import synthetic
 
 _RANK, _ADAPTERS = 8, 4
 _MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -19,8 +19,8 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.engine.lab import Server, drive, ready, vllm, write
+from benchmarks.load.workload import Message, Prompt, Workload
 from benchmarks.origin import Origin
-from benchmarks.workload import Message, Workload
 from retrieval import prompt
 from retrieval.chunking import Chunker
 from retrieval.embedder import SentenceTransformerEmbedder, packaged_minilm
@@ -129,7 +129,7 @@ def _round(server: Server, prompts: list[list[Message]]) -> tuple[float, ...]:
     reset = urllib.request.Request(f"{server.url}/reset_prefix_cache", method="POST")  # noqa: S310  # our own child
     urllib.request.urlopen(reset, timeout=30).close()  # noqa: S310  # the same
     before = server.counters(*_COUNTERS)
-    workload = Workload("handbook", lambda index: prompts[index])
+    workload = Workload("handbook", lambda index: Prompt(prompts[index]))
     done = drive(server.url, ("base",), workload, concurrency=8, requests=len(prompts), max_tokens=32)
     queried, hits, tokens = (now - then for now, then in zip(server.counters(*_COUNTERS), before, strict=True))
     rate = hits / queried if queried else 0.0

@@ -20,7 +20,7 @@ from serving.engine.device import GPU_MODEL, Device
 from serving.engine.lora_plugin import OFF
 from serving.engine.loras import Loras, linear_modules, lora_arguments
 from serving.engine.protocol import AdapterRefused, LoraModule
-from serving.engine.weights import WeightsError, sha256_of
+from serving.engine.weights import WeightsError, convert, sha256_of
 from serving.sections import Engine, Server
 from serving.settings import SettingsError
 
@@ -147,6 +147,14 @@ def test_the_embedded_weights_are_checked(tmp_path: Path, monkeypatch: pytest.Mo
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
     assert WeightsError.__doc__
+
+
+def test_another_file_is_converted_only_where_nothing_is(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no file"):
+        convert(tmp_path / "out", tmp_path / "none.gguf")
+    (tmp_path / "some.gguf").touch()
+    with pytest.raises(WeightsError, match="already exists"):
+        convert(tmp_path, tmp_path / "some.gguf")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from benchmarks.engine.lab import Server, Timing, drive, free_port, process, rea
 from benchmarks.engine.lora import _conditions, make_adapter
 from benchmarks.engine.prefix import compose
 from benchmarks.errors import EndpointError
-from benchmarks.workload import synthetic
+from benchmarks.load.workload import synthetic
 from retrieval.search import Passage
 
 METRICS = """# HELP vllm:hits_total of blocks
@@ -69,7 +69,9 @@ def test_users_are_split_over_models_and_no_prompt_is_asked_twice(server: Server
     assert (done.requests, done.tokens_per_s > 0) == (8, True)
     assert sorted(model for model, _ in Endpoint.asked) == ["a"] * 4 + ["b"] * 4
     assert len({prompt for _, prompt in Endpoint.asked}) == 8
-    assert {prompt for _, prompt in Endpoint.asked} == {synthetic(5).messages(at)[0]["content"] for at in range(8)}
+    assert {prompt for _, prompt in Endpoint.asked} == {
+        synthetic(5).prompt(at).messages[0]["content"] for at in range(8)
+    }
 
 
 def test_a_round_with_a_short_answer_is_no_measurement(server: Server) -> None:
