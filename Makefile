@@ -4,10 +4,17 @@ PORT ?= 8000
 PYTHON ?= python3
 export PYTHON
 
-.PHONY: serve test check k8s-check format install clean
+# make report: start the stack, measure it with the small plan, write report/index.html; ten minutes without a GPU.
+
+.PHONY: serve report test check k8s-check format install clean
 
 serve: .venv/.installed
 	@exec .venv/bin/breakeven serve --port $(PORT)
+
+report: .venv/.installed
+	.venv/bin/breakeven experiment run benchmarks/plans/small.yaml --serve --out report/results.jsonl.gz
+	.venv/bin/breakeven report report/results.jsonl.gz --out report
+	@echo "open report/index.html"
 
 test: .venv/.installed
 	.venv/bin/pytest $(ARGS)

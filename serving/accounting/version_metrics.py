@@ -2,7 +2,6 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from serving.accounting.cost import RequestCost
 from serving.accounting.record import RequestRecord
 
 _MOST = 50
@@ -58,14 +57,14 @@ class VersionMetrics:
             registry=registry,
         )
 
-    def record(self, record: RequestRecord, cost: RequestCost) -> None:
-        """See Sink; `cost` is the request's."""
+    def record(self, record: RequestRecord) -> None:
+        """See Sink."""
         if record.adapter is None:
             return
         adapter = self._label(record.adapter)
         self._requests.labels(record.model, adapter, record.outcome).inc()
-        self._cost.labels(record.model, adapter, "allocation").inc(float(cost.allocation_usd))
-        self._cost.labels(record.model, adapter, "usage").inc(float(cost.usage_usd))
+        self._cost.labels(record.model, adapter, "allocation").inc(float(record.cost.allocation_usd))
+        self._cost.labels(record.model, adapter, "usage").inc(float(record.cost.usage_usd))
         if record.outcome == "complete":
             self._seconds.labels(record.model, adapter).inc(record.times.ended - record.times.received)
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from benchmarks.prices import load_prices
-from serving.engine.child import server_command
+from serving.engine.arguments import server_command
 from serving.settings import load_settings
 from tests.k8s.manifests import (
     BASE,
