@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "adapters": ("breakeven.versions:app", "List, try, promote and roll back adapter versions."),
         "keys": ("breakeven.keys:app", "Make, list and revoke API keys."),
         "bench": ("breakeven.bench:bench", "Measure throughput, latency and cost per query of an OpenAI endpoint."),
+        "top": ("breakeven.top:top", "Watch what a running gateway's traffic costs, and where it breaks even."),
+        "ledger": ("breakeven.ledger:app", "Export what every request cost."),
         "whatif": (
             "breakeven.economics:whatif",
             "Say whether self-hosting pays, at what volume, and how sure.",

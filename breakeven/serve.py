@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.economics.live import LiveEconomics, Terms
 from benchmarks.prices import load_prices
 from benchmarks.prices.validity import current, notes
 from breakeven.console import Config, console, output
 from serving.accounting.cost import GpuPrice, Prices
+from serving.accounting.economics import Economist
 from serving.app import bind, check_bind, create_app, run
 from serving.auth import KeyStore
 from serving.engine.device import Device
-from serving.gateway import PricesFor, open_gateway
+from serving.gateway import EconomistFor, PricesFor, open_gateway
 from serving.library import fill_knowledge
 from serving.sections import Settings
 from serving.settings import SettingsError, load_settings, share_cores
@@ -48,7 +50,7 @@ async def _serve(settings: Settings) -> None:
         async with AsyncExitStack() as stack:
 
             async def prepare() -> None:
-                opened = open_gateway(settings, _prices_for(settings), url, stages)
+                opened = open_gateway(settings, _prices_for(settings), url, stages, economist_for=_economist(settings))
                 gateway = app.state.gateway = await stack.enter_async_context(opened)
                 failures = await asyncio.to_thread(fill_knowledge, settings, gateway.retriever, stages)
                 gateway.documents_in.set()
@@ -67,12 +69,24 @@ async def _serve(settings: Settings) -> None:
         listener.close()
 
 
+def _economist(settings: Settings) -> EconomistFor:
+    cost = settings.cost
+
+    def choose(machine: GpuPrice, accelerators: int) -> Economist:
+        terms = Terms(machine, accelerators, cost.hosted_models, cost.assumptions, cost.hosted_retrieval)
+        return LiveEconomics(load_prices(), terms)
+
+    return choose
+
+
 def _prices_for(settings: Settings) -> PricesFor:
     book, cost = load_prices(), settings.cost
 
     def choose(device: Device) -> Prices:
         hosted = [current(book, model, date.today()) for model in cost.hosted_models]
         said = [note for _, about in hosted for note in about]
+        # Two retired models may have one successor.
+        by_id = {price.id: price for price, _ in hosted}
         if cost.usd_per_hour is not None:
             source = cost.source or "cost.usd_per_hour in the configuration"
             gpu = GpuPrice(
@@ -92,6 +106,6 @@ def _prices_for(settings: Settings) -> PricesFor:
             said += notes(gpu, date.today())
         for note in dict.fromkeys(said):
             console.print(f"note: {note}", markup=False)
-        return Prices(gpu, tuple(price for price, _ in hosted))
+        return Prices(gpu, tuple(by_id.values()))
 
     return choose

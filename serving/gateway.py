@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,12 +10,16 @@ from functools import partial
 
 from retrieval.embedder import Embedder
 from retrieval.pipeline import Retriever
-from serving.accounting.cost import Prices
-from serving.accounting.ledger import LedgerSink
+from serving.accounting.cost import GpuPrice, Prices
+from serving.accounting.economics import Economics, Economist
+from serving.accounting.ledger.opening import open_database
+from serving.accounting.ledger.retention import Retention
+from serving.accounting.ledger.sink import TICK_S, LedgerSink
 from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
 from serving.accounting.recent import RecentRequests
+from serving.accounting.spending import Spending
 from serving.auth import KeyStore
 from serving.completions import Completions, Runtime
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
@@ -40,8 +43,9 @@ from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
 
 logger = logging.getLogger("breakeven")
-LEDGER_TICK_S = 1.0
 PricesFor = Callable[[Device], Prices]
+# The economic model, from the machine's price and how many accelerators a replica is split over.
+EconomistFor = Callable[[GpuPrice, int], Economist]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Gateway:
     tuning: Tuning
     keys: KeyStore
     metrics: MetricsSink
+    economics: Economics | None
     limits: Limits
     # Done once the engine has answered for the first time; fails with EngineFailed.
     engine_started: "asyncio.Task[None]"
@@ -78,11 +83,17 @@ class Gateway:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: Settings, prices_for: PricesFor, url: str, progress: Progress, embedder: Embedder | None = None
+    settings: Settings,
+    prices_for: PricesFor,
+    url: str,
+    progress: Progress,
+    embedder: Embedder | None = None,
+    economist_for: EconomistFor | None = None,
 ) -> AsyncIterator[Gateway]:
     """Assembled and with the engine starting: await `engine_started`, while the HTTP server already answers.
 
-    `embedder` replaces the configured one. Raises RetrievalError (store locked, embedder mismatch), AdapterError,
+    `embedder` replaces the configured one; without `economist_for` there is no live break-even.
+    Raises RetrievalError (store locked, embedder mismatch), AdapterError,
     SettingsError (no price) and EngineFailed (no base model).
     """
     async with AsyncExitStack() as stack:
@@ -91,7 +102,9 @@ async def open_gateway(
         stack.callback(keys.close)
         device = detect()
         prices = prices_for(device)
-        meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
+        accelerators = _accelerators(settings, device)
+        economist = None if economist_for is None else economist_for(prices.gpu, accelerators)
+        meter = Meter(accelerators, settings.cost.idle_half_life_s)
         rollout = await _open_rollout(stack, settings, device, progress)
         engine = rollout.engine
         # Beside the embedder: both mostly import libraries, on one core each.
@@ -101,11 +114,19 @@ async def open_gateway(
         metrics = MetricsSink(prices, rollout.catalogue.names)
         metrics.watch_state(settings.home)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
-        ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
+        ledger = await _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
+        economics = None
+        if economist is not None:
+            cost = settings.cost
+            economics = Economics(economist, ledger, engine.simulated, cost.window_s, cost.refresh_s)
+            metrics.registry.register(economics)
+            stack.push_async_callback(_cancel, asyncio.create_task(economics.keep_current()))
         limits = _limits(settings, scores_text=engine.scores_text)
-        recent = RecentRequests(settings.home / "ledger.db")
+        recent = RecentRequests(ledger.database)
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
-        sinks = (metrics, ledger, LogSink(prices), recent)
+        spending = Spending(prices.gpu, rollout.catalogue.names)
+        metrics.registry.register(spending)
+        sinks = (metrics, ledger, LogSink(prices), recent, spending)
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
         tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, engine_started))
         runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
@@ -126,6 +147,7 @@ async def open_gateway(
             tuning=tuning,
             keys=keys,
             metrics=metrics,
+            economics=economics,
             limits=limits,
         )
 
@@ -145,10 +167,13 @@ async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Devic
     return rollout
 
 
-def _open_ledger(
+async def _open_ledger(
     stack: AsyncExitStack, settings: Settings, prices: Prices, meter: Meter, *, simulated: bool
 ) -> LedgerSink:
-    ledger = LedgerSink(settings.home / "ledger.db", uuid.uuid4().hex, prices, meter.bill, simulated=simulated)
+    days = settings.ledger.retention_days
+    retention = None if days is None else Retention(days)
+    database = await asyncio.to_thread(open_database, settings.home, settings.database_url)
+    ledger = await asyncio.to_thread(LedgerSink, database, prices.gpu, meter, simulated=simulated, retention=retention)
     stack.callback(ledger.close)
     stack.push_async_callback(_cancel, asyncio.create_task(_tick(ledger)))
     return ledger
@@ -192,8 +217,8 @@ async def _engine(settings: Settings, base: str, device: Device, loras: Loras | 
 
 async def _tick(ledger: LedgerSink) -> None:
     while True:
-        ledger.observe_bill()
-        await asyncio.sleep(LEDGER_TICK_S)
+        ledger.tick()
+        await asyncio.sleep(TICK_S)
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -246,10 +246,11 @@ class Knowledge:
         counts: list[int] = []
         vectors: list[Any] = []
         # A few at a time: questions get their turn in between, and a client that leaves stops the rest.
-        for at in range(0, len(texts), _TEXTS_AT_ONCE):
-            some = texts[at : at + _TEXTS_AT_ONCE]
-            counts += await self._run(partial(self._embedder.count_tokens, some))
-            vectors += list(await self._run(partial(self._embedder.encode, some)))
+        with trace.on_host():
+            for at in range(0, len(texts), _TEXTS_AT_ONCE):
+                some = texts[at : at + _TEXTS_AT_ONCE]
+                counts += await self._run(partial(self._embedder.count_tokens, some))
+                vectors += list(await self._run(partial(self._embedder.encode, some)))
         trace.embedded(time.perf_counter() - started, Tokens(prompt=sum(counts)))
         return {
             "object": "list",

@@ -14,7 +14,8 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
-from serving.sections import Section, Settings
+from serving.section import Section
+from serving.sections import Settings
 
 PREFIX = "BREAKEVEN_"
 # Not settings of the tree: where it lives, and the key the command line sends.

@@ -2,12 +2,13 @@
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from retrieval.pipeline import Retrieval
 from serving.accounting.meter import Meter
-from serving.accounting.record import Outcome, RequestRecord, Routed, Share, Sink, Times, Tokens
+from serving.accounting.record import Outcome, RequestRecord, Routed, Share, Sink, Times, Tokens, Unfinished
 from serving.auth import Caller
 
 # What a record says where the request never got as far as a served model.
@@ -46,6 +47,8 @@ class Trace:
     times: Times = field(default_factory=lambda: Times(received=time.monotonic()))
     started_at: float = field(default_factory=time.time)
     _ticket: float | None = None
+    _host: float | None = None
+    _prefill_s: float | None = None
     _ended: bool = False
     _first: float | None = None
     _last: float | None = None
@@ -61,9 +64,21 @@ class Trace:
         self.times = replace(self.times, embed_s=embed_s)
         self.tokens = tokens
 
+    @contextmanager
+    def on_host(self) -> Iterator[None]:
+        """The machine embeds, searches or reranks for this request while inside."""
+        self.meter.running_requests[self.id] = self
+        self._host = self.meter.begin_host()
+        try:
+            yield
+        finally:
+            self.share += Share(host_s=self.meter.end_host(self._host))
+            self._host = None
+
     def enter_engine(self) -> None:
         """The engine has the request from now on."""
         self.times = replace(self.times, engine_sent=time.monotonic())
+        self.meter.running_requests[self.id] = self
         self._ticket = self.meter.begin()
 
     def saw_bytes(self) -> None:
@@ -71,6 +86,8 @@ class Trace:
         self._last = time.monotonic()
         if self._first is None:
             self._first = self._last
+            if self.stream and self._ticket is not None:
+                self._prefill_s = self.meter.used(self._ticket)
 
     def leave_engine(self, tokens: Tokens, *, completed: bool = True) -> None:
         """The engine is done with it; `tokens` is what it reported. Safe to call again.
@@ -88,6 +105,7 @@ class Trace:
         if self._ended:
             return
         self._ended = True
+        self.meter.running_requests.pop(self.id, None)
         self.leave_engine(tokens or Tokens(), completed=outcome == "complete")
         times = replace(self.times, first_token=self._first, last_token=self._last, ended=time.monotonic())
         record = RequestRecord(
@@ -113,6 +131,15 @@ class Trace:
             cited=self.cited,
             unmatched_citations=self.unmatched_citations,
             routing=self.routing,
+            prefill_s=self._prefill_s,
         )
         for sink in self.sinks:
             sink.record(record)
+
+    def unfinished(self) -> Unfinished:
+        """What to remember of it should the process be killed now."""
+        busy_s = self.share.busy_s + (0.0 if self._ticket is None else self.meter.used(self._ticket))
+        host_s = self.share.host_s + (0.0 if self._host is None else self.meter.used_host(self._host))
+        who = (self.caller.tenant, self.caller.key_id)
+        what = (self.endpoint, self.model, self.engine_model, self.adapter)
+        return Unfinished(self.id, self.started_at, *what, *who, busy_s, host_s)

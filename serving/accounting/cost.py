@@ -51,7 +51,8 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class RequestCost:
-    """`usage_usd`: the request's share of busy time. `allocation_usd`: that plus its share of idle time."""
+    """`usage_usd`: the request's share of the time in which the hardware worked, for an answer or to retrieve.
+    `allocation_usd`: that plus its share of idle time."""
 
     usage_usd: Decimal
     allocation_usd: Decimal
@@ -64,7 +65,7 @@ def seconds_usd(seconds: float, price: GpuPrice) -> Decimal:
 
 def request_cost(share: Share, price: GpuPrice) -> RequestCost:
     """Self-hosted cost of one request from its share of accelerator seconds."""
-    usage = seconds_usd(share.busy_s, price)
+    usage = seconds_usd(share.busy_s + share.host_s, price)
     return RequestCost(usage, usage + seconds_usd(share.idle_s, price))
 
 
@@ -92,6 +93,7 @@ def cost_object(share: Share, tokens: Tokens, prices: Prices, *, simulated: bool
         "allocation_usd": money(cost.allocation_usd),
         "usage_usd": money(cost.usage_usd),
         "busy_seconds": round(share.busy_s, 6),
+        "host_seconds": round(share.host_s, 6),
         "idle_seconds": round(share.idle_s, 6),
         "basis": "simulated" if simulated else "measured",
         "price": {

@@ -44,9 +44,10 @@ class _EngineCollector(Collector):
         """Metric families of the accelerator."""
         bill = self._bill()
         seconds = CounterMetricFamily(
-            "breakeven_gpu_seconds", "Accelerator seconds by state; billed = busy + idle", labels=["state"]
+            "breakeven_gpu_seconds", "Accelerator seconds by state; billed = busy + host + idle", labels=["state"]
         )
-        for state, value in (("billed", bill.billed_s), ("busy", bill.busy_s), ("idle", bill.idle_s)):
+        parts = (("billed", bill.billed_s), ("busy", bill.busy_s), ("host", bill.host_s), ("idle", bill.idle_s))
+        for state, value in parts:
             seconds.add_metric([state], value)
         yield seconds
         usd = CounterMetricFamily("breakeven_bill_usd", "Price of all billed accelerator seconds")

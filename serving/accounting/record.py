@@ -45,14 +45,16 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Accelerator seconds that belong to one request: its part of busy time, and of idle time spread over requests."""
+    """Accelerator seconds that belong to one request: its part of busy time, of idle time spread over requests, and of
+    the time in which the accelerator waited while the machine embedded, searched and reranked (`host_s`)."""
 
     busy_s: float = 0.0
     idle_s: float = 0.0
+    host_s: float = 0.0
 
     def __add__(self, other: "Share") -> "Share":
         """Of two requests to the engine together."""
-        return Share(self.busy_s + other.busy_s, self.idle_s + other.idle_s)
+        return Share(self.busy_s + other.busy_s, self.idle_s + other.idle_s, self.host_s + other.host_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,27 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A request that runs: what is known of it, and its share so far, should this process be killed."""
+
+    id: str
+    started_at: float
+    endpoint: str
+    model: str
+    engine_model: str
+    adapter: str | None
+    tenant: str
+    key_id: str
+    busy_s: float
+    host_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request from start to finish."""
+    """One request from start to finish.
+
+    `prefill_s`: of its busy seconds, those until the first token of a stream; None where no first token was seen.
+    """
 
     id: str
     started_at: float
@@ -112,6 +133,7 @@ class RequestRecord:
     cited: int = 0
     unmatched_citations: int = 0
     routing: Routed | None = None
+    prefill_s: float | None = None
 
 
 class Sink(Protocol):

@@ -1,0 +1,19 @@
+"""Where the ledger is: PostgreSQL by `database_url`, else `ledger.db` in the home."""
+
+from pathlib import Path
+
+from serving.accounting.ledger.database import Database
+from serving.accounting.ledger.postgres import PostgresDatabase
+from serving.accounting.ledger.sqlite import SqliteDatabase
+
+
+def open_database(home: Path, database_url: str | None) -> Database:
+    """Raises LedgerError."""
+    return PostgresDatabase(database_url) if database_url is not None else SqliteDatabase(home / "ledger.db")
+
+
+def existing_database(home: Path, database_url: str | None) -> Database | None:
+    """For commands that only read: None where no gateway has written a ledger yet. Raises LedgerError."""
+    if database_url is None and not (home / "ledger.db").is_file():
+        return None
+    return open_database(home, database_url)
