@@ -111,8 +111,7 @@ async def open_gateway(
         engine_started = asyncio.create_task(engine.start(progress))
         stack.push_async_callback(_cancel, engine_started)
         retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
-        metrics = MetricsSink(prices, rollout.catalogue.names)
-        metrics.watch_state(settings.home)
+        metrics = MetricsSink(prices, rollout.catalogue.names, settings.home)
         metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
         ledger = await _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
         economics = None

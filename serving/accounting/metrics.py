@@ -64,9 +64,9 @@ class _EngineCollector(Collector):
 
 
 class MetricsSink:
-    """Counts records."""
+    """Counts records. `home` is the folder whose disk is watched, if any."""
 
-    def __init__(self, prices: Prices, models: Sequence[str]) -> None:
+    def __init__(self, prices: Prices, models: Sequence[str], home: Path | None = None) -> None:
         self.registry = CollectorRegistry()
         self._prices = prices
         self._models = frozenset(models)
@@ -111,16 +111,14 @@ class MetricsSink:
         self._refusal = RefusalMetrics(new, prices.gpu, models)
         self.versions = VersionMetrics(new)
         self._routing = RoutingMetrics(new, prices.gpu)
+        if home is not None:
+            new.register(HealthCollector(prices, home))
         for model in models:
             self._prepare(model)
 
     def watch_engine(self, bill: Callable[[], Bill], ready: Callable[[], bool], restarts: Callable[[], int]) -> None:
         """Expose the meter and the engine's state from now on."""
         self.registry.register(_EngineCollector(bill, ready, restarts, self._prices.gpu))
-
-    def watch_state(self, home: Path) -> None:
-        """Expose the age of the prices and the room on the disk of `home` from now on."""
-        self.registry.register(HealthCollector(self._prices, home))
 
     def exposition(self) -> bytes:
         """The scrape's body in Prometheus' text format."""

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 from cloudcoil.models.keda import v1alpha1 as keda
 from cloudcoil.models.prometheus_operator import v1 as prometheus
+from pydantic import BaseModel
 
 from tests.k8s.manifests import Manifest
 
@@ -100,7 +101,7 @@ _WRITTEN: dict[tuple[str, str], Schema] = {
         ),
     ),
 }
-_PACKAGED = {
+_PACKAGED: dict[tuple[str, str], type[BaseModel]] = {
     ("keda.sh/v1alpha1", "ScaledObject"): keda.ScaledObject,
     ("monitoring.coreos.com/v1", "ServiceMonitor"): prometheus.ServiceMonitor,
     ("monitoring.coreos.com/v1", "PodMonitor"): prometheus.PodMonitor,

@@ -6,7 +6,8 @@ one source, k8s/monitoring/rules.
 
 from pathlib import Path
 
-from tests.k8s.monitoring import K8S, RULES
+from tests.k8s.manifests import K8S
+from tests.k8s.monitoring import RULES
 
 OUT = K8S / "components" / "prometheus-operator"
 

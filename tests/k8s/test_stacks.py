@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from benchmarks.prices import load_prices
+from serving.engine.child import server_command
 from serving.settings import load_settings
 from tests.k8s.manifests import (
     BASE,
@@ -66,6 +67,33 @@ def test_gateway_engine_and_autoscaler_name_one_model(stack: list[Manifest]) -> 
         for trigger in scaled["spec"]["triggers"]:
             for selector in selectors(trigger["metadata"]["query"]):
                 assert dict(selector.equal) == {"model_name": given["BREAKEVEN_ENGINE__MODEL"]}
+
+
+def test_engines_get_the_arguments_of_our_own_child(stack: list[Manifest]) -> None:
+    (gateway,) = (each for each in workloads(stack) if each.name == "gateway")
+    engine = load_settings(BASE / "breakeven.yaml", environment(containers(gateway.spec)["gateway"])).engine
+    assert engine.model is not None
+    expected = _options(server_command(engine, engine.model, engine.model, (), 8000)[3:])
+    for container in _engines(stack):
+        given = {name.partition("=")[0]: name.partition("=")[2] for name in container["args"]}
+        if "--headless" in given or "--nnodes" in given:
+            continue  # split over nodes, which our own child is never
+        # Where the weights are, how long answers get at the end, and who may come in are the cluster's.
+        assert {"--model", "--host", "--shutdown-timeout"} <= set(given)
+        kept = {name: value for name, value in given.items() if name not in ("--model", "--host", "--shutdown-timeout")}
+        assert kept == {name: value for name, value in expected.items() if name not in ("--model", "--host")}
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    name = ""
+    for word in words:
+        if word.startswith("--"):
+            name, _, value = word.partition("=")
+            found[name] = value
+        else:
+            found[name] = word
+    return found
 
 
 def test_every_gpu_is_used_and_paid_for(stack: list[Manifest]) -> None:

@@ -67,7 +67,7 @@ def test_every_grace_period_covers_an_orderly_end(stack: list[Manifest]) -> None
     for workload, container in _probed(stack):
         grace_s = workload.spec["terminationGracePeriodSeconds"]
         stop_s = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-        drain_s = 0
+        drain_s = 0.0
         if workload.component == "gateway":
             drain_s = settings.server.shutdown_s
             # The Service forgets the pod before it stops listening.
