@@ -23,9 +23,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "data": ("breakeven.data:app", "Check a training set, or make one."),
         "train": ("breakeven.train:train", "Train a LoRA adapter from a recipe and install it into the registry."),
         "adapters": ("breakeven.versions:app", "List, try, promote and roll back adapter versions."),
-        "keys": ("breakeven.keys:app", "Make, list and revoke API keys."),
+        "keys": ("breakeven.keys:app", "Make, list, update and revoke API keys."),
         "bench": ("breakeven.bench:bench", "Measure throughput, latency and cost per query of an OpenAI endpoint."),
-        "top": ("breakeven.top:top", "Watch what a running gateway's traffic costs, and where it breaks even."),
+        "top": (
+            "breakeven.top:top",
+            "Watch what a running gateway's traffic costs, and where it breaks even; Ctrl-C ends it.",
+        ),
         "ledger": ("breakeven.ledger:app", "Export what every request cost."),
         "whatif": (
             "breakeven.economics:whatif",

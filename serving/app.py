@@ -26,6 +26,7 @@ from serving.routes import (
     files,
     fine_tuning,
     inference,
+    keys,
     management,
     measures,
     not_offered,
@@ -46,7 +47,7 @@ def create_app(gateway: Gateway | None = None) -> FastAPI:
     app = FastAPI(title="Breakeven", version="0.1.0", docs_url=None, redoc_url=None)
     app.state.gateway = gateway
     openai = (inference, responses, files, vector_stores, fine_tuning)
-    for part in (*openai, management, measures, economics, adapters, operations, not_offered):
+    for part in (*openai, management, measures, economics, keys, adapters, operations, not_offered):
         app.include_router(part.router)
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     app.add_exception_handler(GatewayError, _gateway_error)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,14 +12,9 @@ from retrieval.embedder import Embedder
 from retrieval.pipeline import Retriever
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Economics, Economist
-from serving.accounting.ledger.opening import open_database
-from serving.accounting.ledger.retention import Retention
-from serving.accounting.ledger.sink import TICK_S, LedgerSink
-from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
-from serving.accounting.recent import RecentRequests
-from serving.accounting.spending import Spending
+from serving.admission.opening import open_door
 from serving.auth import KeyStore
 from serving.completions import Completions, Runtime
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
@@ -34,6 +29,7 @@ from serving.knowledge import Knowledge
 from serving.library import open_knowledge, owned_store
 from serving.limits import Limits
 from serving.models import Catalogue, base_name, build_catalogue
+from serving.observers import Machine, cancel, open_observers
 from serving.responses import Responses
 from serving.rollout.opening import first_loras, install_configured, open_desk, open_quality
 from serving.rollout.operations import Rollout
@@ -67,6 +63,7 @@ class Gateway:
     metrics: MetricsSink
     economics: Economics | None
     limits: Limits
+    runtime: Runtime
     # Done once the engine has answered for the first time; fails with EngineFailed.
     engine_started: "asyncio.Task[None]"
     # Set once the configured documents are in: until then a question might abstain that has an answer.
@@ -98,37 +95,19 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_store(settings, url))
-        keys = KeyStore(settings.home / "keys.db")
-        stack.callback(keys.close)
-        device = detect()
-        prices = prices_for(device)
-        accelerators = _accelerators(settings, device)
-        economist = None if economist_for is None else economist_for(prices.gpu, accelerators)
-        meter = Meter(accelerators, settings.cost.idle_half_life_s)
-        rollout = await _open_rollout(stack, settings, device, progress)
+        keys = stack.enter_context(closing(KeyStore(settings.home / "keys.db")))
+        machine = _machine(settings, prices_for, economist_for)
+        rollout, engine_started = await _start(stack, settings, machine.device, progress)
         engine = rollout.engine
-        # Beside the embedder: both mostly import libraries, on one core each.
-        engine_started = asyncio.create_task(engine.start(progress))
-        stack.push_async_callback(_cancel, engine_started)
         retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
-        metrics = MetricsSink(prices, rollout.catalogue.names, settings.home)
-        metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
-        ledger = await _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
-        economics = None
-        if economist is not None:
-            cost = settings.cost
-            economics = Economics(economist, ledger, engine.simulated, cost.window_s, cost.refresh_s)
-            metrics.registry.register(economics)
-            stack.push_async_callback(_cancel, asyncio.create_task(economics.keep_current()))
+        observers = await open_observers(stack, settings, machine, rollout)
         limits = _limits(settings, scores_text=engine.scores_text)
-        recent = RecentRequests(ledger.database)
-        quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
-        spending = Spending(prices.gpu, rollout.catalogue.names)
-        metrics.registry.register(spending)
-        sinks = (metrics, ledger, LogSink(prices), recent, spending)
+        quality = await stack.enter_async_context(open_quality(rollout, settings.home, *observers.judging))
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
-        tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, engine_started))
-        runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
+        tuning = await stack.enter_async_context(_tuning(settings, machine.device, rollout, stores, engine_started))
+        door, traffic = open_door(settings, machine.device, observers.metrics.registry), rollout.traffic
+        paid = (machine.meter, machine.prices, observers.sinks)
+        runtime = Runtime(traffic, quality, engine, knowledge, stores, *paid, limits, door, observers.budgets)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
@@ -145,10 +124,21 @@ async def open_gateway(
             stores=stores,
             tuning=tuning,
             keys=keys,
-            metrics=metrics,
-            economics=economics,
+            metrics=observers.metrics,
+            economics=observers.economics,
             limits=limits,
+            runtime=runtime,
         )
+
+
+async def _start(
+    stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress
+) -> tuple[Rollout, "asyncio.Task[None]"]:
+    rollout = await _open_rollout(stack, settings, device, progress)
+    # Beside the embedder: both mostly import libraries, on one core each.
+    started = asyncio.create_task(rollout.engine.start(progress))
+    stack.push_async_callback(cancel, started)
+    return rollout, started
 
 
 async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress) -> Rollout:
@@ -166,16 +156,11 @@ async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Devic
     return rollout
 
 
-async def _open_ledger(
-    stack: AsyncExitStack, settings: Settings, prices: Prices, meter: Meter, *, simulated: bool
-) -> LedgerSink:
-    days = settings.ledger.retention_days
-    retention = None if days is None else Retention(days)
-    database = await asyncio.to_thread(open_database, settings.home, settings.database_url)
-    ledger = await asyncio.to_thread(LedgerSink, database, prices.gpu, meter, simulated=simulated, retention=retention)
-    stack.callback(ledger.close)
-    stack.push_async_callback(_cancel, asyncio.create_task(_tick(ledger)))
-    return ledger
+def _machine(settings: Settings, prices_for: PricesFor, economist_for: EconomistFor | None) -> Machine:
+    device = detect()
+    prices, accelerators = prices_for(device), _accelerators(settings, device)
+    economist = None if economist_for is None else economist_for(prices.gpu, accelerators)
+    return Machine(device, prices, Meter(accelerators, settings.cost.idle_half_life_s), economist)
 
 
 def _accelerators(settings: Settings, device: Device) -> int:
@@ -212,14 +197,3 @@ async def _engine(settings: Settings, base: str, device: Device, loras: Loras | 
         return VllmClient(engine, engine.url, engine.api_key, base_name(base), loras)
     model = str(await prepare_weights(settings.home, progress)) if base == EMBEDDED_MODEL else base
     return VllmChild(engine, model=model, base_model=base_name(base), device=device, loras=loras, home=settings.home)
-
-
-async def _tick(ledger: LedgerSink) -> None:
-    while True:
-        ledger.tick()
-        await asyncio.sleep(TICK_S)
-
-
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -221,6 +221,7 @@ class Knowledge:
         """OpenAI's embeddings endpoint."""
         trace.model = trace.engine_model = self.embedding_model
         try:
+            await trace.afford()
             answer = await self._embed(trace, openai.parse_json(body))
         except GatewayError as error:
             error.request_id = trace.id
@@ -233,7 +234,7 @@ class Knowledge:
             trace.end("error", InternalError.status)
             raise
         trace.end("complete", 200)
-        await reply.send(orjson.dumps(answer), {"x-request-id": trace.id})
+        await reply.send(orjson.dumps(answer), trace.headers())
 
     async def _embed(self, trace: Trace, fields: Mapping[str, Any]) -> dict[str, Any]:
         model = fields.get("model")

@@ -74,7 +74,7 @@ class Routing:
         """A label and its probability. Raises GatewayError."""
         path, body = openai.ENGINE_PATH["chat"], openai.encode(_request(classifier, router, question))
         tokens, whole = Tokens(), False
-        trace.enter_engine()
+        await trace.enter_engine()
         try:
             async with self._engine.post(path, body) as response:
                 said = await read(response)

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from serving.pricing import Cost, Ledger
 from serving.section import Name, Section
+from serving.sharing import Admission, Budget, Tenant
 
 
 class Server(Section):
@@ -263,6 +264,9 @@ class Settings(Section):
     ingestion: Ingestion = Ingestion.model_validate({})
     tuning: Tuning = Tuning.model_validate({})
     cost: Cost = Cost.model_validate({})
+    admission: Admission = Admission.model_validate({})
+    default_budget: Budget = Budget.model_validate({})
+    tenants: dict[Name, Tenant] = Field(default_factory=dict, description="Tenants by name.")
     ledger: Ledger = Ledger.model_validate({})
     adapters: tuple[Path, ...] = Field((), description="Folders of adapters installed into the registry at start.")
     knowledge: dict[Name, KnowledgeSource] = Field(default_factory=dict, description="Knowledge bases by name.")

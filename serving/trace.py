@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from retrieval.pipeline import Retrieval
 from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, RequestRecord, Routed, Share, Sink, Times, Tokens, Unfinished
+from serving.admission.door import Place
 from serving.auth import Caller
+from serving.budgets.budgets import WARNING_HEADER, Budgets
 
 # What a record says where the request never got as far as a served model.
 UNRESOLVED = "-"
@@ -25,6 +27,8 @@ class Trace:
     meter: Meter
     sinks: Sequence[Sink]
     simulated: bool
+    place: Place
+    budgets: Budgets
     id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex[:24]}")
     model: str = UNRESOLVED
     engine_model: str = UNRESOLVED
@@ -46,12 +50,29 @@ class Trace:
     share: Share = Share()
     times: Times = field(default_factory=lambda: Times(received=time.monotonic()))
     started_at: float = field(default_factory=time.time)
+    _warning: str | None = None
     _ticket: float | None = None
     _host: float | None = None
     _prefill_s: float | None = None
     _ended: bool = False
     _first: float | None = None
     _last: float | None = None
+
+    async def admit(self) -> None:
+        """Before anything is spent on it. Raises Overloaded, QuotaExceeded."""
+        self.place.apply()
+        await self.afford()
+
+    async def afford(self) -> None:
+        """Hold what it may cost; for what needs no place in the engine. Raises QuotaExceeded, Overloaded."""
+        self._warning = await self.budgets.hold(self.caller, self.id)
+
+    def headers(self) -> dict[str, str]:
+        """Of every answer."""
+        found = {"x-request-id": self.id}
+        if self._warning is not None:
+            found[WARNING_HEADER] = self._warning
+        return found
 
     def searched(self, found: Retrieval) -> None:
         """The documents were searched."""
@@ -75,8 +96,9 @@ class Trace:
             self.share += Share(host_s=self.meter.end_host(self._host))
             self._host = None
 
-    def enter_engine(self) -> None:
-        """The engine has the request from now on."""
+    async def enter_engine(self) -> None:
+        """Return when the engine can have the request; it has it from then on. Raises Overloaded."""
+        await self.place.enter()
         self.times = replace(self.times, engine_sent=time.monotonic())
         self.meter.running_requests[self.id] = self
         self._ticket = self.meter.begin()
@@ -106,7 +128,9 @@ class Trace:
             return
         self._ended = True
         self.meter.running_requests.pop(self.id, None)
-        self.leave_engine(tokens or Tokens(), completed=outcome == "complete")
+        complete = outcome == "complete"
+        self.leave_engine(tokens or Tokens(), completed=complete)
+        self.place.leave(completed=complete)
         times = replace(self.times, first_token=self._first, last_token=self._last, ended=time.monotonic())
         record = RequestRecord(
             id=self.id,
