@@ -70,7 +70,7 @@ def busy_gateway(home: Path) -> Iterator[str]:
 
     async def serve() -> None:
         _, canary = await asyncio.to_thread(installed, home, range(2))
-        settings = settings_for(home, models=SERVED, default_budget={"usd_per_day": 100})
+        settings = settings_for(home, models=SERVED, tenants={"local": {"budget": {"usd_per_day": 100}}})
         stacked = running(settings, lambda *_: _Rehearsed())
         async with stacked as stack, httpx.AsyncClient(base_url=stack.url) as http:
             where = "/v1/breakeven/adapters/tone/promote"
