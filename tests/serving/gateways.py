@@ -12,7 +12,7 @@ import uvicorn
 
 from retrieval.hashing import HashingEmbedder
 from serving.accounting.cost import ApiPrice, GpuPrice, Prices
-from serving.app import bind, create_app
+from serving.app import bind, create_app, http_config
 from serving.auth import LOCAL_OPERATOR
 from serving.gateway import EconomistFor, Gateway, open_gateway
 from serving.sections import Settings
@@ -58,8 +58,7 @@ async def running(settings: Settings, economist_for: EconomistFor | None = None)
     opened = open_gateway(settings, lambda _: PRICES, url, lambda _: None, embedder, economist_for)
     async with opened as gateway:
         await gateway.engine_started
-        config = uvicorn.Config(create_app(gateway), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(http_config(create_app(gateway), settings.server))
         serving = asyncio.create_task(server._serve([listener]))
         try:
             while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it

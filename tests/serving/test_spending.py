@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.accounting.cost import request_cost
 from serving.accounting.meter import Meter
 from serving.accounting.record import RequestRecord, Routed, Share, Times, Tokens
 from serving.accounting.spending import MOST_KEYS, MOST_TENANTS, Spending
@@ -19,6 +20,7 @@ MAYBE = st.none() | SECONDS
 
 
 def record(tenant: str = "acme", key: str = "k1", model: str = "plain", share: Share | None = None) -> RequestRecord:
+    share = share or Share(busy_s=4.0, idle_s=2.0, host_s=0.4)
     return RequestRecord(
         id="r",
         started_at=0,
@@ -37,7 +39,8 @@ def record(tenant: str = "acme", key: str = "k1", model: str = "plain", share: S
         best_score=None,
         tokens=Tokens(prompt=10, completion=5),
         times=Times(0.0, embed_s=0.01, search_s=0.03),
-        share=share or Share(busy_s=4.0, idle_s=2.0, host_s=0.4),
+        share=share,
+        cost=request_cost(share, PRICE),
         simulated=False,
         prefill_s=1.0,
     )

@@ -83,7 +83,7 @@ class Books:
 
     def steps(self) -> list[Step]:
         """What is to be written, in one transaction; until `written` is called it is asked for again."""
-        requests = [request_row(record, self._run_id, seq, self._price) for seq, record in self._waiting]
+        requests = [request_row(record, self._run_id, seq) for seq, record in self._waiting]
         routes = [
             route_row(record.id, record.routing, self._price)
             for _, record in self._waiting
