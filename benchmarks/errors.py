@@ -31,3 +31,7 @@ class ClaimError(BenchmarkError):
 
 class AdviceError(BenchmarkError):
     """What is asked of the adviser, or one of its rules, is not written as it must be."""
+
+
+class ResultsError(BenchmarkError):
+    """A results file is missing, damaged, or of another experiment than it is used for."""
