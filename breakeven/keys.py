@@ -1,16 +1,24 @@
-"""`breakeven keys`: make, list and revoke API keys, straight in the file that a running gateway watches."""
+"""`breakeven keys`: make, list, update and revoke API keys, straight in the file that a running gateway watches."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 
 from breakeven.console import Config, console, output
-from serving.auth import EVERYONE, LOCAL_TENANT, KeyStore
+from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, KeyStore
 from serving.settings import load_settings
+from serving.sharing import Budget
 
-app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, update and revoke API keys.", no_args_is_help=True)
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(help="What it may spend in US dollars: `5/day`, `100/month`, both, or `none`.", metavar="USD/WINDOW"),
+]
+WarnAt = Annotated[float | None, typer.Option(help="Share of the budget from which on answers carry a warning.")]
 
 
 class RoleName(StrEnum):
@@ -26,11 +34,13 @@ def keys_create(
     group: Annotated[list[str] | None, typer.Option(help="Groups whose documents it may read.")] = None,
     role: Annotated[RoleName, typer.Option(help="user asks; operator also manages.")] = RoleName.USER,
     note: Annotated[str, typer.Option(help="What it is for.")] = "",
+    budget: BudgetOption = None,
+    warn_at: WarnAt = None,
     config: Config = None,
 ) -> None:
     """Make an API key and show it once."""
     store = KeyStore(load_settings(config).home / "keys.db")
-    key = store.create(tenant, group or [EVERYONE], role.value, note)
+    key = store.create(tenant, group or [EVERYONE], role.value, note, read_budget(budget or [], warn_at))
     console.print("This key is shown once and stored hashed. From now on every request needs a key.")
     output.print(key, markup=False)
 
@@ -38,12 +48,23 @@ def keys_create(
 @app.command("list")
 def keys_list(config: Config = None) -> None:
     """List keys, without their secrets."""
-    table = Table("id", "tenant", "groups", "role", "note", "state")
+    table = Table("id", "tenant", "groups", "role", "budget", "note", "state")
     for key in KeyStore(load_settings(config).home / "keys.db").list():
         state = "revoked" if key.revoked_at else "in force"
         caller = key.caller
-        table.add_row(key.id, caller.tenant, ", ".join(sorted(caller.groups)), caller.role, key.note, state)
+        groups, budget = ", ".join(sorted(caller.groups)), _shown(caller.budget)
+        table.add_row(key.id, caller.tenant, groups, caller.role, budget, key.note, state)
     output.print(table)
+
+
+@app.command("update")
+def keys_update(key_id: str, budget: BudgetOption = None, warn_at: WarnAt = None, config: Config = None) -> None:
+    """Set what a key may spend, in place of what it might before; a running gateway knows within a second."""
+    if not budget:
+        raise KeyRefused("nothing to change: give --budget, for example `--budget 5/day --budget 100/month` or `none`")
+    allowed = read_budget(budget, warn_at)
+    KeyStore(load_settings(config).home / "keys.db").set_budget(key_id, allowed)
+    output.print(f"{key_id}: {_shown(allowed)}")
 
 
 @app.command("revoke")
@@ -51,3 +72,27 @@ def keys_revoke(key_id: str, config: Config = None) -> None:
     """Refuse a key from now on."""
     KeyStore(load_settings(config).home / "keys.db").revoke(key_id)
     output.print(f"{key_id} is revoked")
+
+
+def read_budget(given: Sequence[str], warn_at: float | None) -> Budget | None:
+    """`5/day` and `100/month`, or `none`, as a budget. Raises KeyRefused."""
+    if list(given) in ([], ["none"]):
+        return None
+    fields: dict[str, object] = {} if warn_at is None else {"warn_at": warn_at}
+    for each in given:
+        amount, _, window = each.partition("/")
+        if window not in ("day", "month") or f"usd_per_{window}" in fields:
+            raise KeyRefused(f"{each!r} is no budget: write `5/day`, `100/month`, both once, or `none`")
+        fields[f"usd_per_{window}"] = amount
+    try:
+        return Budget.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise KeyRefused(f"{first['loc'][-1]}: {first['msg']}") from None
+
+
+def _shown(budget: Budget | None) -> str:
+    if budget is None:
+        return "none"
+    limits = ((budget.usd_per_day, "day"), (budget.usd_per_month, "month"))
+    return ", ".join(f"{usd}/{window}" for usd, window in limits if usd is not None) or "none"

@@ -3,9 +3,19 @@
 from adapters.errors import AdapterError
 from benchmarks.errors import BenchmarkError
 from retrieval.errors import RetrievalError
+from serving.accounting.ledger.database import LedgerError
 from serving.auth import KeyRefused
 from serving.engine.protocol import EngineFailed
 from serving.remote import RemoteError
 from serving.settings import SettingsError
 
-MISTAKES = (AdapterError, BenchmarkError, EngineFailed, KeyRefused, RemoteError, RetrievalError, SettingsError)
+MISTAKES = (
+    AdapterError,
+    BenchmarkError,
+    EngineFailed,
+    KeyRefused,
+    LedgerError,
+    RemoteError,
+    RetrievalError,
+    SettingsError,
+)

@@ -12,8 +12,6 @@ from benchmarks.errors import ModelError
 from benchmarks.experiments.results import read_experiment
 from benchmarks.prices import load_prices
 from benchmarks.report.cases import cases
-from benchmarks.report.content import compose
-from benchmarks.report.page import write
 from breakeven.console import console, output
 
 
@@ -38,6 +36,9 @@ def report(
         assumptions["volume"] = volume
     if hosted:
         assumptions["hosted"] = hosted
+    from benchmarks.report.content import compose
+    from benchmarks.report.page import write
+
     book, prices = read_book(), load_prices()
     found = cases([read_experiment(path) for path in results], prices, assumptions)
     console.print("drawing the plots", markup=False)

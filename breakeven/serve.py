@@ -7,15 +7,18 @@ from datetime import date
 from typing import Annotated
 
 import typer
+import uvloop
 
+from benchmarks.economics.live import LiveEconomics, Terms
 from benchmarks.prices import load_prices
 from benchmarks.prices.validity import current, notes
 from breakeven.console import Config, console, output
 from serving.accounting.cost import GpuPrice, Prices
-from serving.app import bind, check_bind, create_app, run
+from serving.accounting.economics import Economist
+from serving.app import bind, check_bind, create_app, run, settle
 from serving.auth import KeyStore
 from serving.engine.device import Device
-from serving.gateway import PricesFor, open_gateway
+from serving.gateway import EconomistFor, PricesFor, open_gateway
 from serving.library import fill_knowledge
 from serving.sections import Settings
 from serving.settings import SettingsError, load_settings, share_cores
@@ -32,7 +35,8 @@ def serve(
     settings = load_settings(config, overrides={"server.host": host, "server.port": port})
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("breakeven").setLevel(logging.INFO)
-    asyncio.run(_serve(settings))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
@@ -48,9 +52,9 @@ async def _serve(settings: Settings) -> None:
         async with AsyncExitStack() as stack:
 
             async def prepare() -> None:
-                opened = open_gateway(settings, _prices_for(settings), url, stages)
+                opened = open_gateway(settings, _prices_for(settings), url, stages, economist_for=_economist(settings))
                 gateway = app.state.gateway = await stack.enter_async_context(opened)
-                failures = await asyncio.to_thread(fill_knowledge, settings, gateway.retriever, stages)
+                failures = await asyncio.to_thread(fill_knowledge, settings, gateway.library, stages)
                 gateway.documents_in.set()
                 await gateway.engine_started
                 stages.stop()
@@ -58,6 +62,7 @@ async def _serve(settings: Settings) -> None:
                     if line:
                         console.print(f"note: {line}", markup=False)
                 simulated, keyed = gateway.engine.simulated, gateway.keys.any()
+                settle()
                 output.print(welcome(url, gateway.catalogue.names, simulated=simulated, keyed=keyed), markup=False)
 
             # Probes are answered from the first second, everything else when it is there.
@@ -67,12 +72,24 @@ async def _serve(settings: Settings) -> None:
         listener.close()
 
 
+def _economist(settings: Settings) -> EconomistFor:
+    cost = settings.cost
+
+    def choose(machine: GpuPrice, accelerators: int) -> Economist:
+        terms = Terms(machine, accelerators, cost.hosted_models, cost.assumptions, cost.hosted_retrieval)
+        return LiveEconomics(load_prices(), terms)
+
+    return choose
+
+
 def _prices_for(settings: Settings) -> PricesFor:
     book, cost = load_prices(), settings.cost
 
     def choose(device: Device) -> Prices:
         hosted = [current(book, model, date.today()) for model in cost.hosted_models]
         said = [note for _, about in hosted for note in about]
+        # Two retired models may have one successor.
+        by_id = {price.id: price for price, _ in hosted}
         if cost.usd_per_hour is not None:
             source = cost.source or "cost.usd_per_hour in the configuration"
             gpu = GpuPrice(
@@ -92,6 +109,6 @@ def _prices_for(settings: Settings) -> PricesFor:
             said += notes(gpu, date.today())
         for note in dict.fromkeys(said):
             console.print(f"note: {note}", markup=False)
-        return Prices(gpu, tuple(price for price, _ in hosted))
+        return Prices(gpu, tuple(by_id.values()))
 
     return choose

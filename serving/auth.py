@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from serving.errors import Forbidden, Unauthenticated
+from serving.sharing import Budget
 
 Role = Literal["user", "operator"]
 LOCAL_TENANT = "local"
@@ -28,7 +29,7 @@ REFRESH_S = 1.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SCHEMA = """CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY, sha256 BLOB NOT NULL, tenant TEXT NOT NULL, groups TEXT NOT NULL, role TEXT NOT NULL,
-    note TEXT NOT NULL, created_at REAL NOT NULL, revoked_at REAL
+    note TEXT NOT NULL, created_at REAL NOT NULL, revoked_at REAL, budget TEXT
 )"""
 
 
@@ -44,6 +45,7 @@ class Caller:
     groups: frozenset[str]
     role: Role
     key_id: str
+    budget: Budget | None = None
 
     def require_operator(self) -> None:
         """Raises Forbidden for a user."""
@@ -75,11 +77,15 @@ class KeyStore:
         self._database = sqlite3.connect(path, check_same_thread=False, timeout=30)
         with self._database:
             self._database.execute(_SCHEMA)
+            if not any(column[1] == "budget" for column in self._database.execute("PRAGMA table_info(keys)")):
+                self._database.execute("ALTER TABLE keys ADD COLUMN budget TEXT")  # keys from before there were any
         path.chmod(0o600)
         self._keys: dict[str, Key] = {}
         self._fresh_until = 0.0
 
-    def create(self, tenant: str, groups: Iterable[str], role: Role, note: str = "") -> str:
+    def create(
+        self, tenant: str, groups: Iterable[str], role: Role, note: str = "", budget: Budget | None = None
+    ) -> str:
         """Store a new key and return it; this is the only time anyone sees it. Raises KeyRefused for a bad name."""
         chosen = sorted(set(groups))
         for name in (tenant, *chosen):
@@ -87,9 +93,9 @@ class KeyStore:
                 raise KeyRefused(f"{name!r} is not a name: letters, digits, dot, dash and underscore, at most 64")
         key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         key = f"{_PREFIX}-{key_id}-{secret}"
-        row = (key_id, _digest(key), tenant, " ".join(chosen), role, note, time.time(), None)
+        row = (key_id, _digest(key), tenant, " ".join(chosen), role, note, time.time(), None, _stored(budget))
         with self._lock, self._database:
-            self._database.execute("INSERT INTO keys VALUES (?,?,?,?,?,?,?,?)", row)
+            self._database.execute("INSERT INTO keys VALUES (?,?,?,?,?,?,?,?,?)", row)
         self._fresh_until = 0.0
         return key
 
@@ -103,12 +109,26 @@ class KeyStore:
         if done.rowcount == 0:
             raise KeyRefused(f"no key {key_id!r} is in force: `breakeven keys list` shows them")
 
+    def set_budget(self, key_id: str, budget: Budget | None, tenant: str | None = None) -> None:
+        """What the key may spend from now on; `tenant` is the only one whose key it may be. Raises KeyRefused."""
+        with self._lock, self._database:
+            done = self._database.execute(
+                "UPDATE keys SET budget = ? WHERE id = ? AND revoked_at IS NULL AND tenant = coalesce(?, tenant)",
+                (_stored(budget), key_id, tenant),
+            )
+        self._fresh_until = 0.0
+        if done.rowcount == 0:
+            raise KeyRefused(f"no key {key_id!r} is in force: `breakeven keys list` shows them")
+
     def list(self) -> list[Key]:
         """All keys ever made, oldest first."""
         with self._lock:
-            rows = self._database.execute("SELECT * FROM keys ORDER BY created_at").fetchall()
+            rows = self._database.execute(
+                "SELECT id, sha256, tenant, groups, role, budget, note, created_at, revoked_at FROM keys "
+                "ORDER BY created_at"
+            ).fetchall()
         return [
-            Key(row[0], row[1], Caller(row[2], frozenset(row[3].split()), row[4], row[0]), row[5], row[6], row[7])
+            Key(row[0], row[1], Caller(row[2], frozenset(row[3].split()), row[4], row[0], _read(row[5])), *row[6:])
             for row in rows
         ]
 
@@ -142,6 +162,14 @@ class KeyStore:
             self._keys = {key.id: key for key in self.list()}
             self._fresh_until = time.monotonic() + REFRESH_S
         return self._keys
+
+
+def _stored(budget: Budget | None) -> str | None:
+    return None if budget is None else budget.model_dump_json(exclude_unset=True)
+
+
+def _read(stored: str | None) -> Budget | None:
+    return None if stored is None else Budget.model_validate_json(stored)
 
 
 def _digest(key: str) -> bytes:

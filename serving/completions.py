@@ -17,7 +17,9 @@ from serving import file_search, openai
 from serving.accounting.cost import Prices, cost_object
 from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, Sink
+from serving.admission.door import Door, Place
 from serving.auth import Caller
+from serving.budgets.budgets import Budgets
 from serving.engine.protocol import Engine, EngineResponse
 from serving.errors import BadRequest, from_engine
 from serving.evidence import Evidence
@@ -26,7 +28,7 @@ from serving.knowledge import Knowledge
 from serving.limits import Limits
 from serving.models import Served
 from serving.openai import CompletionRequest, Endpoint
-from serving.outcome import follow, read, read_answer, recorded
+from serving.outcome import follow, read_answer, recorded
 from serving.relay import Relay, tokens_of
 from serving.reply import Reply
 from serving.rollout.quality import Quality
@@ -52,6 +54,8 @@ class Runtime:
     prices: Prices
     sinks: Sequence[Sink]
     limits: Limits
+    door: Door
+    budgets: Budgets
 
 
 class Completions:
@@ -65,14 +69,18 @@ class Completions:
     def trace(self, caller: Caller, endpoint: str) -> Trace:
         """A trace for a request that has just arrived."""
         runtime = self._runtime
-        return Trace(caller, endpoint, runtime.meter, runtime.sinks, runtime.engine.simulated)
+        place = Place(runtime.door, caller.tenant)
+        watch = (runtime.meter, runtime.sinks, runtime.prices, runtime.engine.simulated)
+        return Trace(caller, endpoint, *watch, place, runtime.budgets)
 
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
         with recorded(trace):
             request = openai.parse_completion(body, endpoint, self._runtime.limits.of(trace.caller.role))
             tool, fields = file_search.take(request.fields, self._runtime.limits)
-            request = replace(request, fields=fields)
+            if tool is not None:
+                request = replace(request, fields=fields)
+            await trace.admit()
             question = prompt.query_of(fields["messages"]) if endpoint == "chat" else None
             async with self.routing.admit(trace, request.model, fields.get("user"), question) as served:
                 self._check(trace, served, request)
@@ -134,10 +142,10 @@ class Completions:
         reply: Reply,
     ) -> Sequence[str]:
         """The answer's texts, none if it broke off."""
-        trace.enter_engine()
+        await trace.enter_engine()
         async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], openai.encode(fields)) as response:
             if response.status != 200:
-                raise from_engine(response.status, await read(response))
+                raise from_engine(response.status, await response.read())
             if request.stream:
                 return await self._stream(trace, request, response, retrieval, reply)
             return await self._whole(trace, response, retrieval, reply)
@@ -169,7 +177,7 @@ class Completions:
     ) -> Sequence[str]:
         supplied = as_files(prompt.annotations(retrieval.passages)) if retrieval is not None else ()
         relay = Relay(keep_usage=request.wants_usage, annotations=supplied, keep_text=trace.keep_text)
-        await reply.start({"x-request-id": trace.id})
+        await reply.start(trace.headers())
         if not await follow(trace, response, relay, reply):
             return ()
         cited = relay.cited()
@@ -187,7 +195,7 @@ class Completions:
         if not request.stream:
             await self._send(trace, answer, extension, reply, "abstained")
             return
-        await reply.start({"x-request-id": trace.id, COST_HEADER: extension["cost"]["allocation_usd"]})
+        await reply.start({**trace.headers(), COST_HEADER: extension["cost"]["allocation_usd"]})
         events = openai.as_stream(answer, extension, usage=request.wants_usage)
         trace.end("abstained", 200)
         await reply.write(events)
@@ -200,7 +208,7 @@ class Completions:
         reply: Reply,
         outcome: Outcome = "complete",
     ) -> None:
-        headers = {"x-request-id": trace.id, COST_HEADER: extension["cost"]["allocation_usd"]}
+        headers = {**trace.headers(), COST_HEADER: extension["cost"]["allocation_usd"]}
         trace.end(outcome, 200)
         await reply.send(orjson.dumps({**answer, "breakeven": extension}), headers)
 
@@ -216,7 +224,7 @@ class Completions:
             "alias": trace.alias,
             "simulated": simulated,
             "tokens": trace.tokens.counts(),
-            "cost": cost_object(trace.share, trace.tokens, self._runtime.prices, simulated=simulated),
+            "cost": cost_object(trace.cost, trace.share, self._runtime.prices.gpu, simulated=simulated),
         }
         if trace.routing is not None:
             extension["routing"] = described(trace.routing, self._runtime.prices, simulated=simulated)

@@ -26,6 +26,7 @@ class Evidence:
         """
         if not question.strip():
             raise BadRequest("there is no user message to search the documents for", param="messages")
+        await self._knowledge.open()
         asked = wish.min_score if tool is None or tool.min_score is None else tool.min_score
         top_k = (tool.top_k if tool else None) or wish.top_k or served.top_k
         minima: list[Minimum] = []
@@ -34,12 +35,14 @@ class Evidence:
             minima.append(self._knowledge.minimum(trace.caller, knowledge, asked, served.min_score))
             return minima[-1].score
 
-        if tool is not None:
-            bases, retrieval = await self._search.find(trace.caller, tool.over(wish.filter), [question], top_k, least)
-            trace.knowledge = "+".join(base.knowledge for base in bases)
-        else:
-            name = str(trace.knowledge)
-            retrieval = await self._knowledge.find(trace.caller, name, question, top_k, least(name), wish.filter)
+        with trace.on_host():
+            if tool is not None:
+                over = tool.over(wish.filter)
+                bases, retrieval = await self._search.find(trace.caller, over, [question], top_k, least)
+                trace.knowledge = "+".join(base.knowledge for base in bases)
+            else:
+                name = str(trace.knowledge)
+                retrieval = await self._knowledge.find(trace.caller, name, question, top_k, least(name), wish.filter)
         lowest = min(minima, key=lambda each: each.score)
         trace.min_score, trace.min_score_from = lowest.score, lowest.source
         trace.searched(retrieval)

@@ -3,20 +3,17 @@
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
 
 from retrieval.embedder import Embedder
-from retrieval.pipeline import Retriever
-from serving.accounting.cost import Prices
-from serving.accounting.ledger import LedgerSink
-from serving.accounting.log import LogSink
+from serving.accounting.cost import GpuPrice, Prices
+from serving.accounting.economics import Economics, Economist
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
-from serving.accounting.recent import RecentRequests
+from serving.admission.opening import open_door
 from serving.auth import KeyStore
 from serving.completions import Completions, Runtime
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
@@ -28,9 +25,10 @@ from serving.engine.simulated import SIMULATED_MODEL, SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.engine.weights import EMBEDDED_MODEL
 from serving.knowledge import Knowledge
-from serving.library import open_knowledge, owned_store
+from serving.library import Library, open_knowledge, owned_store
 from serving.limits import Limits
 from serving.models import Catalogue, base_name, build_catalogue
+from serving.observers import Machine, cancel, open_observers
 from serving.responses import Responses
 from serving.rollout.opening import first_loras, install_configured, open_desk, open_quality
 from serving.rollout.operations import Rollout
@@ -40,8 +38,9 @@ from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
 
 logger = logging.getLogger("breakeven")
-LEDGER_TICK_S = 1.0
 PricesFor = Callable[[Device], Prices]
+# The economic model, from the machine's price and how many accelerators a replica is split over.
+EconomistFor = Callable[[GpuPrice, int], Economist]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +53,16 @@ class Gateway:
     quality: Quality
     engine: Engine
     knowledge: Knowledge
-    retriever: Retriever
+    library: Library
     completions: Completions
     responses: Responses
     stores: Stores
     tuning: Tuning
     keys: KeyStore
     metrics: MetricsSink
+    economics: Economics | None
     limits: Limits
+    runtime: Runtime
     # Done once the engine has answered for the first time; fails with EngineFailed.
     engine_started: "asyncio.Task[None]"
     # Set once the configured documents are in: until then a question might abstain that has an answer.
@@ -78,36 +79,34 @@ class Gateway:
 
 @asynccontextmanager
 async def open_gateway(
-    settings: Settings, prices_for: PricesFor, url: str, progress: Progress, embedder: Embedder | None = None
+    settings: Settings,
+    prices_for: PricesFor,
+    url: str,
+    progress: Progress,
+    embedder: Embedder | None = None,
+    economist_for: EconomistFor | None = None,
 ) -> AsyncIterator[Gateway]:
     """Assembled and with the engine starting: await `engine_started`, while the HTTP server already answers.
 
-    `embedder` replaces the configured one. Raises RetrievalError (store locked, embedder mismatch), AdapterError,
+    `embedder` replaces the configured one; without `economist_for` there is no live break-even.
+    Raises RetrievalError (store locked, embedder mismatch), AdapterError,
     SettingsError (no price) and EngineFailed (no base model).
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_store(settings, url))
-        keys = KeyStore(settings.home / "keys.db")
-        stack.callback(keys.close)
-        device = detect()
-        prices = prices_for(device)
-        meter = Meter(_accelerators(settings, device), settings.cost.idle_half_life_s)
-        rollout = await _open_rollout(stack, settings, device, progress)
+        keys = stack.enter_context(closing(KeyStore(settings.home / "keys.db")))
+        machine = _machine(settings, prices_for, economist_for)
+        rollout, engine_started = await _start(stack, settings, machine.device, progress)
         engine = rollout.engine
-        # Beside the embedder: both mostly import libraries, on one core each.
-        engine_started = asyncio.create_task(engine.start(progress))
-        stack.push_async_callback(_cancel, engine_started)
-        retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
-        metrics = MetricsSink(prices, rollout.catalogue.names)
-        metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
-        ledger = _open_ledger(stack, settings, prices, meter, simulated=engine.simulated)
+        library, knowledge = await open_knowledge(stack, settings, progress, embedder)
+        observers = await open_observers(stack, settings, machine, rollout)
         limits = _limits(settings, scores_text=engine.scores_text)
-        recent = RecentRequests(settings.home / "ledger.db")
-        quality = await stack.enter_async_context(open_quality(rollout, settings.home, metrics.versions, recent))
-        sinks = (metrics, ledger, LogSink(prices), recent)
+        quality = await stack.enter_async_context(open_quality(rollout, settings.home, *observers.judging))
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
-        tuning = await stack.enter_async_context(_tuning(settings, device, rollout, stores, engine_started))
-        runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, meter, prices, sinks, limits)
+        tuning = await stack.enter_async_context(_tuning(settings, machine.device, rollout, stores, engine_started))
+        door, traffic = open_door(settings, machine.device, observers.metrics.registry), rollout.traffic
+        paid = (machine.meter, machine.prices, observers.sinks)
+        runtime = Runtime(traffic, quality, engine, knowledge, stores, *paid, limits, door, observers.budgets)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
@@ -118,15 +117,27 @@ async def open_gateway(
             engine_started=engine_started,
             documents_in=asyncio.Event(),
             knowledge=knowledge,
-            retriever=retriever,
+            library=library,
             completions=completions,
             responses=Responses(runtime, completions),
             stores=stores,
             tuning=tuning,
             keys=keys,
-            metrics=metrics,
+            metrics=observers.metrics,
+            economics=observers.economics,
             limits=limits,
+            runtime=runtime,
         )
+
+
+async def _start(
+    stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress
+) -> tuple[Rollout, "asyncio.Task[None]"]:
+    rollout = await _open_rollout(stack, settings, device, progress)
+    # Beside the embedder: both mostly import libraries, on one core each.
+    started = asyncio.create_task(rollout.engine.start(progress))
+    stack.push_async_callback(cancel, started)
+    return rollout, started
 
 
 async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress) -> Rollout:
@@ -144,13 +155,11 @@ async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Devic
     return rollout
 
 
-def _open_ledger(
-    stack: AsyncExitStack, settings: Settings, prices: Prices, meter: Meter, *, simulated: bool
-) -> LedgerSink:
-    ledger = LedgerSink(settings.home / "ledger.db", uuid.uuid4().hex, prices, meter.bill, simulated=simulated)
-    stack.callback(ledger.close)
-    stack.push_async_callback(_cancel, asyncio.create_task(_tick(ledger)))
-    return ledger
+def _machine(settings: Settings, prices_for: PricesFor, economist_for: EconomistFor | None) -> Machine:
+    device = detect()
+    prices, accelerators = prices_for(device), _accelerators(settings, device)
+    economist = None if economist_for is None else economist_for(prices.gpu, accelerators)
+    return Machine(device, prices, Meter(accelerators, settings.cost.idle_half_life_s), economist)
 
 
 def _accelerators(settings: Settings, device: Device) -> int:
@@ -187,14 +196,3 @@ async def _engine(settings: Settings, base: str, device: Device, loras: Loras | 
         return VllmClient(engine, engine.url, engine.api_key, base_name(base), loras)
     model = str(await prepare_weights(settings.home, progress)) if base == EMBEDDED_MODEL else base
     return VllmChild(engine, model=model, base_model=base_name(base), device=device, loras=loras, home=settings.home)
-
-
-async def _tick(ledger: LedgerSink) -> None:
-    while True:
-        ledger.observe_bill()
-        await asyncio.sleep(LEDGER_TICK_S)
-
-
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -16,7 +16,7 @@ from serving.completions import COST_HEADER, Completions, Runtime
 from serving.engine.protocol import EngineResponse
 from serving.errors import from_engine
 from serving.models import Served
-from serving.outcome import follow, read, read_answer, recorded
+from serving.outcome import follow, read_answer, recorded
 from serving.reply import Reply
 from serving.response_items import Item, ResponseRequest
 from serving.response_stream import ResponseRelay, as_stream, tokens_of
@@ -48,6 +48,7 @@ class Responses:
         with recorded(trace):
             request = response_items.parse(body, self._runtime.limits.of(trace.caller.role))
             trace.stream = request.stream
+            await trace.admit()
             async with self._completions.routing.admit(
                 trace, request.model, request.fields.get("user"), request.question
             ) as served:
@@ -94,10 +95,10 @@ class Responses:
         self, trace: Trace, request: ResponseRequest, fields: dict[str, Any], found: _Found, reply: Reply
     ) -> Sequence[str]:
         """The answer's texts, none if it broke off."""
-        trace.enter_engine()
+        await trace.enter_engine()
         async with self._runtime.engine.post(PATH, openai.encode(fields)) as response:
             if response.status != 200:
-                raise from_engine(response.status, await read(response))
+                raise from_engine(response.status, await response.read())
             if request.stream:
                 return await self._stream(trace, request, response, found, reply)
             return await self._whole(trace, request, response, found, reply)
@@ -119,7 +120,7 @@ class Responses:
         self, trace: Trace, request: ResponseRequest, response: EngineResponse, found: _Found, reply: Reply
     ) -> Sequence[str]:
         relay = ResponseRelay(found.call, found.passages, request.shown)
-        await reply.start({"x-request-id": trace.id})
+        await reply.start(trace.headers())
         if not await follow(trace, response, relay, reply):
             return ()
         await reply.write(relay.finish(self._extension(trace, found, relay.texts)))
@@ -151,4 +152,4 @@ class Responses:
 
 
 def _headers(trace: Trace, extension: Mapping[str, Any]) -> dict[str, str]:
-    return {"x-request-id": trace.id, COST_HEADER: extension["cost"]["allocation_usd"]}
+    return {**trace.headers(), COST_HEADER: extension["cost"]["allocation_usd"]}

@@ -4,20 +4,14 @@ Each section is frozen and refuses keys that it does not know. `settings.py` fil
 """
 
 import re
-from datetime import date
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$")]
-
-
-class Section(BaseModel):
-    """A frozen part of the tree that refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from serving.pricing import Cost, Ledger
+from serving.section import Name, Section
+from serving.sharing import Admission, Budget, Tenant
 
 
 class Server(Section):
@@ -71,8 +65,12 @@ class Engine(Section):
     max_cpu_loras: int = Field(
         16,
         ge=1,
-        description="Adapters kept in the machine's memory. On a CPU each has a slot of its own, and this is how many "
-        "versions one engine process can take.",
+        description="Adapters kept in the machine's memory. On a CPU without `cpu_lora_plugin` each has a slot of its "
+        "own, and this is how many versions one engine process can take.",
+    )
+    cpu_lora_plugin: bool = Field(
+        True,
+        description="On a CPU: our operations for adapters in vLLM, several times faster, and adapters are swapped.",
     )
     tool_call_parser: str = Field("hermes", description="vLLM's parser for tool calls of this base model.")
     cpu_kv_cache_gib: int = Field(1, ge=1, description="On a CPU: GiB of memory for the key-value cache.")
@@ -176,22 +174,6 @@ class Ingestion(Section):
     parse_wall_s: int = Field(180, ge=1, description="Seconds by the clock that parsing one document may take.")
 
 
-class Cost(Section):
-    """What the accelerator costs and what the same tokens would cost elsewhere."""
-
-    usd_per_hour: Decimal | None = Field(
-        None, ge=0, description="What you pay per hour for one accelerator (or for the machine, on a CPU)."
-    )
-    source: str | None = Field(None, description="Where usd_per_hour comes from; shown with every cost.")
-    as_of: date | None = Field(None, description="Date of usd_per_hour, YYYY-MM-DD.")
-    idle_half_life_s: float = Field(
-        3600, gt=0, description="Half-life, in seconds, of the busy/idle history that spreads idle time over requests."
-    )
-    hosted_models: tuple[str, ...] = Field(
-        ("gpt-4o-mini", "gpt-4o"), description="Hosted models that the same tokens are priced against."
-    )
-
-
 class Gate(Section):
     """What a version must have been measured to do before it is promoted to `prod` or `canary`."""
 
@@ -278,7 +260,7 @@ class Settings(Section):
         None,
         pattern="^postgres(ql)?://.",
         description="PostgreSQL (`postgresql://user:password@host/database`) that holds the catalogue of documents, "
-        "their lexical index and the calibrations; without it they are in `home`.",
+        "their lexical index, the calibrations and the ledger; without it they are in `home`.",
     )
     server: Server = Server.model_validate({})
     engine: Engine = Engine.model_validate({})
@@ -286,6 +268,10 @@ class Settings(Section):
     ingestion: Ingestion = Ingestion.model_validate({})
     tuning: Tuning = Tuning.model_validate({})
     cost: Cost = Cost.model_validate({})
+    admission: Admission = Admission.model_validate({})
+    default_budget: Budget = Budget.model_validate({})
+    tenants: dict[Name, Tenant] = Field(default_factory=dict, description="Tenants by name.")
+    ledger: Ledger = Ledger.model_validate({})
     adapters: tuple[Path, ...] = Field((), description="Folders of adapters installed into the registry at start.")
     knowledge: dict[Name, KnowledgeSource] = Field(default_factory=dict, description="Knowledge bases by name.")
     models: dict[Name, ServedModel] = Field(default_factory=dict, description="Served models by name.")

@@ -14,7 +14,8 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
-from serving.sections import Section, Settings
+from serving.section import Section
+from serving.sections import Settings
 
 PREFIX = "BREAKEVEN_"
 # Not settings of the tree: where it lives, and the key the command line sends.
@@ -141,7 +142,7 @@ def _explain_one(item: Mapping[str, Any]) -> str:
         got = "" if location[-1].endswith(("key", "_url")) else f" (got {item['input']!r})"
         return f"setting {key}: {item['msg']}{got}"
     known = [name for name, _, _ in describe()]
-    wildcard = ".".join([location[0], "*", *location[2:]]) if location[0] in ("models", "knowledge") else key
+    wildcard = ".".join([location[0], "*", *location[2:]]) if location[0] in ("models", "knowledge", "tenants") else key
     near = difflib.get_close_matches(wildcard, [*known, *Settings.model_fields], n=1, cutoff=0.5)
     near = near or difflib.get_close_matches(location[-1], [name.rpartition(".")[2] for name in known], n=1)
     hint = f"; did you mean {near[0].replace('*', location[1]) if '*' in near[0] else near[0]}?" if near else ""

@@ -1,18 +1,41 @@
 """Follows one request while it runs and turns it into its record when it ends, exactly once."""
 
 import time
-import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from uuid import uuid4
 
 from retrieval.pipeline import Retrieval
+from serving.accounting.cost import Prices, priced
 from serving.accounting.meter import Meter
-from serving.accounting.record import Outcome, RequestRecord, Routed, Share, Sink, Times, Tokens
+from serving.accounting.record import (
+    Outcome,
+    RequestCost,
+    RequestRecord,
+    Routed,
+    Share,
+    Sink,
+    Times,
+    Tokens,
+    Unfinished,
+)
+from serving.admission.door import Place
 from serving.auth import Caller
+from serving.budgets.budgets import WARNING_HEADER, Budgets
 
 # What a record says where the request never got as far as a served model.
 UNRESOLVED = "-"
 CLIENT_CLOSED = 499
+
+# Ids are counted, not drawn: that is cheaper, and rows in the ledger's index stay in order. The process is drawn.
+_PROCESS = uuid4().hex[:14]
+_COUNT = count(1)
+
+
+def _next_id() -> str:
+    return f"req-{_PROCESS}{next(_COUNT):010x}"
 
 
 @dataclass(slots=True)
@@ -23,8 +46,11 @@ class Trace:
     endpoint: str
     meter: Meter
     sinks: Sequence[Sink]
+    prices: Prices
     simulated: bool
-    id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex[:24]}")
+    place: Place
+    budgets: Budgets
+    id: str = field(default_factory=_next_id)
     model: str = UNRESOLVED
     engine_model: str = UNRESOLVED
     adapter: str | None = None
@@ -43,27 +69,63 @@ class Trace:
     unmatched_citations: int = 0
     tokens: Tokens = Tokens()
     share: Share = Share()
-    times: Times = field(default_factory=lambda: Times(received=time.monotonic()))
+    received: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
+    _warning: str | None = None
+    _cost: RequestCost | None = None
+    _embed_s: float | None = None
+    _search_s: float | None = None
+    _rerank_s: float | None = None
+    _sent: float | None = None
     _ticket: float | None = None
+    _host: float | None = None
+    _prefill_s: float | None = None
     _ended: bool = False
     _first: float | None = None
     _last: float | None = None
 
+    async def admit(self) -> None:
+        """Before anything is spent on it. Raises Overloaded, QuotaExceeded."""
+        self.place.apply()
+        await self.afford()
+
+    async def afford(self) -> None:
+        """Hold what it may cost; for what needs no place in the engine. Raises QuotaExceeded, Overloaded."""
+        self._warning = await self.budgets.hold(self.caller, self.id)
+
+    def headers(self) -> dict[str, str]:
+        """Of every answer."""
+        found = {"x-request-id": self.id}
+        if self._warning is not None:
+            found[WARNING_HEADER] = self._warning
+        return found
+
     def searched(self, found: Retrieval) -> None:
         """The documents were searched."""
-        embed_s, search_s = found.embed_seconds, found.search_seconds
-        self.times = replace(self.times, embed_s=embed_s, search_s=search_s, rerank_s=found.rerank_seconds)
+        self._embed_s, self._search_s, self._rerank_s = found.embed_seconds, found.search_seconds, found.rerank_seconds
         self.passages, self.best_score = len(found.passages), found.best_score
 
     def embedded(self, embed_s: float, tokens: Tokens) -> None:
         """Texts were embedded; no accelerator time of the engine was used."""
-        self.times = replace(self.times, embed_s=embed_s)
+        self._embed_s = embed_s
         self.tokens = tokens
 
-    def enter_engine(self) -> None:
-        """The engine has the request from now on."""
-        self.times = replace(self.times, engine_sent=time.monotonic())
+    @contextmanager
+    def on_host(self) -> Iterator[None]:
+        """The machine embeds, searches or reranks for this request while inside."""
+        self.meter.running_requests[self.id] = self
+        self._host = self.meter.begin_host()
+        try:
+            yield
+        finally:
+            self.share += Share(host_s=self.meter.end_host(self._host))
+            self._host = self._cost = None
+
+    async def enter_engine(self) -> None:
+        """Return when the engine can have the request; it has it from then on. Raises Overloaded."""
+        await self.place.enter()
+        self._sent = time.monotonic()
+        self.meter.running_requests[self.id] = self
         self._ticket = self.meter.begin()
 
     def saw_bytes(self) -> None:
@@ -71,6 +133,8 @@ class Trace:
         self._last = time.monotonic()
         if self._first is None:
             self._first = self._last
+            if self.stream and self._ticket is not None:
+                self._prefill_s = self.meter.used(self._ticket)
 
     def leave_engine(self, tokens: Tokens, *, completed: bool = True) -> None:
         """The engine is done with it; `tokens` is what it reported. Safe to call again.
@@ -79,17 +143,33 @@ class Trace:
         """
         if self._ticket is None:
             return
-        self.share += self.meter.end(self._ticket, completed=completed)
-        self._ticket = None
-        self.tokens += replace(tokens, retrieved=round(tokens.prompt * self.retrieved_share))
+        share = self.meter.end(self._ticket, completed=completed)
+        self._ticket, self._cost = None, None
+        retrieved = round(tokens.prompt * self.retrieved_share)
+        tokens = Tokens(tokens.prompt, tokens.cached, retrieved, tokens.completion, tokens.estimated)
+        self.share += share
+        self.tokens += tokens
+
+    @property
+    def cost(self) -> RequestCost:
+        """Of what it has taken so far."""
+        if self._cost is None:
+            # Embedded texts are no chat tokens: what a hosted chat model charges says nothing about them.
+            hosted = Tokens() if self.endpoint == "embeddings" else self.tokens
+            self._cost = priced(self.share, hosted, self.prices)
+        return self._cost
 
     def end(self, outcome: Outcome, status: int, error_code: str | None = None, tokens: Tokens | None = None) -> None:
         """Emit the record; a second call does nothing."""
         if self._ended:
             return
         self._ended = True
-        self.leave_engine(tokens or Tokens(), completed=outcome == "complete")
-        times = replace(self.times, first_token=self._first, last_token=self._last, ended=time.monotonic())
+        self.meter.running_requests.pop(self.id, None)
+        complete = outcome == "complete"
+        self.leave_engine(tokens or Tokens(), completed=complete)
+        self.place.leave(completed=complete)
+        stages = (self._embed_s, self._search_s, self._rerank_s)
+        times = Times(self.received, self._sent, self._first, self._last, time.monotonic(), *stages)
         record = RequestRecord(
             id=self.id,
             started_at=self.started_at,
@@ -109,10 +189,20 @@ class Trace:
             tokens=self.tokens,
             times=times,
             share=self.share,
+            cost=self.cost,
             simulated=self.simulated,
             cited=self.cited,
             unmatched_citations=self.unmatched_citations,
             routing=self.routing,
+            prefill_s=self._prefill_s,
         )
         for sink in self.sinks:
             sink.record(record)
+
+    def unfinished(self) -> Unfinished:
+        """What to remember of it should the process be killed now."""
+        busy_s = self.share.busy_s + (0.0 if self._ticket is None else self.meter.used(self._ticket))
+        host_s = self.share.host_s + (0.0 if self._host is None else self.meter.used_host(self._host))
+        who = (self.caller.tenant, self.caller.key_id)
+        what = (self.endpoint, self.model, self.engine_model, self.adapter)
+        return Unfinished(self.id, self.started_at, *what, *who, busy_s, host_s)

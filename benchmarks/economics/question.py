@@ -67,11 +67,13 @@ def ask(book: PriceBook, today: date, *sources: tuple[str, Mapping[str, Any]]) -
     gpu = book.gpu(str(other.pop("gpu", _GPU)))
     if "usd_per_gpu_hour" not in known:
         said += notes(gpu, today)
-    scenarios = []
+    scenarios: list[Scenario] = []
     volume = other.pop("volume", None)
     for model in _models(other.pop("hosted", _HOSTED)):
         price, about = current(book, model, today)
         said += about
+        if price.id in {scenario.choices.hosted_model for scenario in scenarios}:
+            continue  # two retired models may have one successor
         aged = {name: held for name, held in _aged(gpu, price, today).items() if name not in known}
         scenarios.append(make_scenario(gpu, price, known | aged, _choices(other)))
     return Question(None if volume is None else _volume(volume), tuple(scenarios), tuple(dict.fromkeys(said)))

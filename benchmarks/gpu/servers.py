@@ -25,12 +25,13 @@ class Engine:
     adapters: Mapping[str, Path] = field(default_factory=dict)
     rank: int = 16
     arguments: tuple[str, ...] = ()
+    dtype: str = "bfloat16"
 
     def command(self, port: int, *, gpu: bool) -> list[str]:
         """vLLM's command line. On a CPU its operations read "no adapter" as the last slot, so that one stays empty."""
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(self.model)]
         command += ["--served-model-name", self.name, "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--dtype", "bfloat16", "--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
+        command += ["--dtype", self.dtype, "--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
         if gpu:  # the more of it, the more requests fit into a batch; without it vLLM's default would decide
             command += ["--gpu-memory-utilization", "0.9"]
         if self.adapters:
@@ -43,7 +44,7 @@ class Engine:
     def described(self) -> str:
         """Its arguments without this machine's paths, for the record."""
         loras = f"{len(self.adapters)} adapters of rank {self.rank}" if self.adapters else "no adapters"
-        return f"{self.name}, {loras}, bfloat16, {' '.join(self.arguments)}"
+        return f"{self.name}, {loras}, {self.dtype}, {' '.join(self.arguments)}"
 
 
 class Site(Protocol):
@@ -68,8 +69,8 @@ class Site(Protocol):
         """Its OpenAI base URL, once it answers. EndpointError if it never does."""
         ...
 
-    def gateway(self, engine_url: str, home: Path) -> AbstractContextManager[str]:
-        """The gateway over a running engine, priced as this machine is."""
+    def gateway(self, engine_url: str, model: str, home: Path) -> AbstractContextManager[str]:
+        """The gateway over the base model of a running engine, priced as this machine is."""
         ...
 
 
@@ -100,14 +101,14 @@ class Machine:
             yield f"http://127.0.0.1:{port}/v1"
 
     @contextmanager
-    def gateway(self, engine_url: str, home: Path) -> Iterator[str]:
+    def gateway(self, engine_url: str, model: str, home: Path) -> Iterator[str]:
         """See Site."""
         port, price = free_port(), self.price
         home.mkdir(parents=True, exist_ok=True)
         config = home / "gateway.yaml"
         cost = {"usd_per_hour": str(price.usd_per_hour), "source": price.source, "as_of": price.as_of}
         settings = {
-            "engine": {"url": engine_url.removesuffix("/v1"), "max_loras": 0},
+            "engine": {"url": engine_url.removesuffix("/v1"), "model": model, "max_loras": 0},
             "server": {"port": port},
             "cost": cost,
         }

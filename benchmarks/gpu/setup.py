@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from benchmarks.load.arrivals import Closed, Load
 from benchmarks.load.experiment import Experiment, Labels, experiment
 from benchmarks.load.plan import LoadPlan, Target
 from benchmarks.load.text import Text
-from benchmarks.load.workload import Workload, synthetic
+from benchmarks.load.workload import Workload
 from benchmarks.origin import Origin
 
 MODEL = "llama-shape"
@@ -124,12 +124,13 @@ class Setup:
         return self.out / f"{stage}.jsonl.gz", self.out / f"{stage}.json"
 
 
-def template_tokens(setup: Setup, url: str) -> int:
-    """What the chat template adds to a prompt of one user message."""
-    asked = 32
-    workload = synthetic(asked, text=setup.text)
-    plan = setup.plan(url, workload, Closed(1), 1, duration_s=None, requests=1, warmup=0, metrics=())
+def fitted(setup: Setup, url: str, tokens: int, make: Callable[[int], Workload]) -> Workload:
+    """The workload that `make` makes for so many tokens of text, when with the chat template they are to be `tokens`.
+
+    What the template adds depends on the messages, so one of them is sent and counted by the server.
+    """
+    plan = setup.plan(url, make(tokens), Closed(1), 1, duration_s=None, requests=1, warmup=0, metrics=())
     (row,) = Experiment(None, None).run(plan).rows
     if row.prompt_tokens is None:
         raise EndpointError(f"{url} answered {row.outcome} to a first request: {row.error}")
-    return row.prompt_tokens - asked
+    return make(2 * tokens - row.prompt_tokens)

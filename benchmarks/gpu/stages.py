@@ -7,7 +7,7 @@ import dataclasses
 from itertools import product
 
 from benchmarks.gpu.scale import Shape
-from benchmarks.gpu.setup import MODEL, Setup, template_tokens
+from benchmarks.gpu.setup import MODEL, Setup, fitted
 from benchmarks.load.arrivals import Closed, Open
 from benchmarks.load.plan import Target
 from benchmarks.load.sweep import Search
@@ -83,7 +83,7 @@ def prefix_off(setup: Setup) -> None:
 def _prefix(setup: Setup, state: str) -> None:
     engine = setup.shape_engine(0, *(["--no-enable-prefix-caching"] if state == "off" else []))
     url, shape, stage = setup.serving(engine), setup.scale.shapes["rag"], f"prefix-{state}"
-    workload = rag(shape[0] - template_tokens(setup, url), setup.scale.topics, 300, setup.text)
+    workload = fitted(setup, url, shape[0], lambda tokens: rag(tokens, setup.scale.topics, 300, setup.text))
     with setup.recording(stage) as runs:
         plan = setup.plan(url, workload, Closed(setup.scale.concurrency), shape[1])
         runs.run(plan, setup.labels(stage, engine, workload="rag", prefix_cache=state))
@@ -93,9 +93,10 @@ def gateway(setup: Setup) -> None:
     """The same load through the gateway and past it, in turns, on one engine."""
     engine = setup.shape_engine()
     direct, shape = setup.serving(engine), setup.scale.shapes["rag"]
-    with setup.recording("gateway") as runs, setup.machine.gateway(direct, setup.work / "home") as through:
+    through = setup.machine.gateway(direct, MODEL, setup.work / "home")
+    with through as gateway_url, setup.recording("gateway") as runs:
         for repeat in range(_REPEATS):
-            for via, url in (("direct", direct), ("gateway", through)):
+            for via, url in (("direct", direct), ("gateway", gateway_url)):
                 workload = _random(setup, direct, shape, 400 + repeat + 50 * (via == "gateway"))
                 plan = setup.plan(url, workload, Closed(setup.scale.concurrency), shape[1])
                 plan = dataclasses.replace(plan, duration_s=setup.scale.run_s / 2)
@@ -103,4 +104,4 @@ def gateway(setup: Setup) -> None:
 
 
 def _random(setup: Setup, url: str, shape: Shape, seed: int) -> Workload:
-    return synthetic(shape[0] - template_tokens(setup, url), seed, setup.text)
+    return fitted(setup, url, shape[0], lambda tokens: synthetic(tokens, seed, setup.text))

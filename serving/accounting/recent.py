@@ -1,12 +1,10 @@
 """Finds a request again by its id: who asked, and which version answered. Recent ones from memory, others from the
 ledger, which gets them up to a second late."""
 
-import sqlite3
 from collections import OrderedDict
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
+from serving.accounting.ledger.database import Database
 from serving.accounting.record import RequestRecord
 
 _REMEMBERED = 10_000
@@ -33,22 +31,21 @@ class Usage:
     mean_seconds: float | None
 
 
-def usage(ledger: Path, adapter: str, since: float) -> Usage:
-    """From the ledger, in any thread; `since` is in seconds since 1970."""
-    if not ledger.is_file():
+def usage(ledger: Database | None, adapter: str, since: float) -> Usage:
+    """From the ledger, in any thread; `since` is in seconds since 1970. Raises LedgerError."""
+    if ledger is None:
         return Usage(0, None, None)
-    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=30)) as database:
-        query = (
-            "SELECT COUNT(*), AVG(CAST(allocation_usd AS REAL)), AVG(duration_s) FROM requests "
-            "WHERE started_at >= ? AND adapter = ? AND outcome = 'complete'"
-        )
-        return Usage(*database.execute(query, (since, adapter)).fetchone())
+    query = (
+        "SELECT COUNT(*), AVG(CAST(allocation_usd AS DOUBLE PRECISION)), AVG(duration_s) FROM requests "
+        "WHERE started_at >= ? AND adapter = ? AND outcome = 'complete'"
+    )
+    return Usage(*ledger.rows(query, (since, adapter))[0])
 
 
 class RecentRequests:
     """A sink of the request record."""
 
-    def __init__(self, ledger: Path) -> None:
+    def __init__(self, ledger: Database) -> None:
         self._ledger = ledger
         self._recent: OrderedDict[str, Answered] = OrderedDict()
 
@@ -64,8 +61,7 @@ class RecentRequests:
         return self._recent.get(request_id)
 
     def find(self, request_id: str) -> Answered | None:
-        """From the ledger, in any thread."""
-        with closing(sqlite3.connect(f"file:{self._ledger}?mode=ro", uri=True, timeout=30)) as database:
-            query = "SELECT tenant, model, adapter, outcome, started_at FROM requests WHERE request_id = ?"
-            row = database.execute(query, (request_id,)).fetchone()
-        return None if row is None else Answered(*row)
+        """From the ledger, in any thread. Raises LedgerError."""
+        query = "SELECT tenant, model, adapter, outcome, started_at FROM requests WHERE request_id = ?"
+        rows = self._ledger.rows(query, (request_id,))
+        return Answered(*rows[0]) if rows else None

@@ -1,6 +1,8 @@
 """The one record that a request leaves behind. Everything else (metrics, ledger, log, cost) is derived from it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Literal, Protocol
 
 # Every request ends in exactly one of these.
@@ -45,14 +47,27 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Accelerator seconds that belong to one request: its part of busy time, and of idle time spread over requests."""
+    """Accelerator seconds that belong to one request: its part of busy time, of idle time spread over requests, and of
+    the time in which the accelerator waited while the machine embedded, searched and reranked (`host_s`)."""
 
     busy_s: float = 0.0
     idle_s: float = 0.0
+    host_s: float = 0.0
 
     def __add__(self, other: "Share") -> "Share":
         """Of two requests to the engine together."""
-        return Share(self.busy_s + other.busy_s, self.idle_s + other.idle_s)
+        return Share(self.busy_s + other.busy_s, self.idle_s + other.idle_s, self.host_s + other.host_s)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCost:
+    """US dollars. `usage_usd`: the request's share of the time in which the hardware worked, for an answer or to
+    retrieve. `allocation_usd`: that plus its share of idle time. `hosted_usd`: what the same tokens would cost at each
+    hosted model, by its id."""
+
+    usage_usd: Decimal = Decimal(0)
+    allocation_usd: Decimal = Decimal(0)
+    hosted_usd: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +101,27 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A request that runs: what is known of it, and its share so far, should this process be killed."""
+
+    id: str
+    started_at: float
+    endpoint: str
+    model: str
+    engine_model: str
+    adapter: str | None
+    tenant: str
+    key_id: str
+    busy_s: float
+    host_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request from start to finish."""
+    """One request from start to finish. `cost` is what `share` and `tokens` come to: computed once, for all sinks.
+
+    `prefill_s`: of its busy seconds, those until the first token of a stream; None where no first token was seen.
+    """
 
     id: str
     started_at: float
@@ -107,11 +141,13 @@ class RequestRecord:
     tokens: Tokens
     times: Times
     share: Share
+    cost: RequestCost
     simulated: bool
     # Numbers in the answer's text: of passages supplied, and of none.
     cited: int = 0
     unmatched_citations: int = 0
     routing: Routed | None = None
+    prefill_s: float | None = None
 
 
 class Sink(Protocol):

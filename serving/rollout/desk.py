@@ -12,6 +12,7 @@ from adapters.errors import PromotionRefused
 from adapters.gate import Finding, Limit
 from adapters.manifest import BaseModel
 from adapters.registry import AdapterVersion, Registry
+from serving.accounting.ledger.opening import existing_database
 from serving.accounting.recent import usage
 from serving.models import require_base, split_reference
 from serving.sections import Gate, Settings
@@ -91,7 +92,8 @@ class Desk:
         versions = self.registry.versions(name)
         if not versions:
             self.registry.resolve(name)
-        ledger, since = self._settings.home / "ledger.db", time.time() - _DAYS * 86_400
+        ledger = existing_database(self._settings.home, self._settings.database_url)
+        since = time.time() - _DAYS * 86_400
         manifests = [
             {
                 **self._line(name, version),

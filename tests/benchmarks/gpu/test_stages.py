@@ -45,8 +45,9 @@ class FakeSite:
         yield self.server.url
 
     @contextmanager
-    def gateway(self, engine_url: str, home: Path) -> Iterator[str]:
+    def gateway(self, engine_url: str, model: str, home: Path) -> Iterator[str]:
         home.mkdir(parents=True)
+        assert model == MODEL
         yield engine_url
 
 

@@ -1,0 +1,179 @@
+"""Bookkeeping: snapshots of the meter and records in, rows of the ledger out. No I/O, no clock of its own.
+
+A run's bill is cut into periods. Whatever a period's records took is *settled* in it, also what they used before; so
+
+    billed = settled + (what running requests have used) at its end - the same at its beginning
+                     + (idle time that nobody has drawn) at its end - the same at its beginning
+
+and over any number of periods the rows of their requests and these two balances add up to the bill.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import orjson
+
+from serving.accounting.cost import GpuPrice
+from serving.accounting.ledger.database import Step
+from serving.accounting.ledger.rows import UNWRITTEN, Columns, count, remainder_row, request_row, route_row, step
+from serving.accounting.meter import Bill
+from serving.accounting.record import RequestRecord, Share, Unfinished
+
+# A period ends after these seconds, sooner if something was settled in it: windows begin and end between periods.
+QUIET_PERIOD_S, PERIOD_S = 60.0, 10.0
+# Records that wait for a database that is away; beyond that the oldest become one row per period.
+MOST_WAITING = 100_000
+_MOST_RUNNING = 1000
+# What a period counts, over its queries.
+_COUNTS = ("queries", "answered", "abstained", "searched", "prompt_tokens", "cached_tokens", "completion_tokens")
+_NO_BILL = Bill(0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The meter at one moment, with what was recorded since the last one. `at`: seconds since 1970, never less than
+    the one before; `clock`: seconds of a monotonic clock."""
+
+    at: float
+    clock: float
+    bill: Bill
+    records: Sequence[RequestRecord]
+    running: Sequence[Unfinished]
+
+
+@dataclass(slots=True)
+class _Period:
+    seq: int
+    began_at: float
+    began: float
+    start: Bill
+    settled: Share = Share()
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
+
+
+class Books:
+    """Of one run, whose meter is `age_s` seconds old at the `first` snapshot."""
+
+    def __init__(self, run_id: str, price: GpuPrice, first: Snapshot, age_s: float, *, simulated: bool) -> None:
+        self._run_id, self._price, self._simulated = run_id, price, simulated
+        self._started_at, self._seen_at = first.at - age_s, first.at
+        self._bill = first.bill
+        self._settled = Share()
+        self._running: Sequence[Unfinished] = ()
+        self._period = _Period(0, self._started_at, first.clock, _NO_BILL)
+        self._waiting: list[tuple[int, RequestRecord]] = []
+        self._periods: dict[int, Columns] = {}
+        self._unwritten: dict[int, Share] = {}
+        self._turn()
+
+    def enter(self, snapshot: Snapshot) -> int:
+        """Take a snapshot. Returns how many records had to be given up for want of room."""
+        period = self._period
+        for record in snapshot.records:
+            self._waiting.append((period.seq, record))
+            period.settled += record.share
+            self._settled += record.share
+            _count(record, period.counts)
+        self._seen_at, self._bill, self._running = snapshot.at, snapshot.bill, snapshot.running
+        self._turn()
+        length = snapshot.clock - period.began
+        if length >= (PERIOD_S if period.counts["queries"] else QUIET_PERIOD_S):
+            self._period = _Period(period.seq + 1, snapshot.at, snapshot.clock, snapshot.bill)
+        return self._make_room()
+
+    def steps(self) -> list[Step]:
+        """What is to be written, in one transaction; until `written` is called it is asked for again."""
+        requests = [request_row(record, self._run_id, seq) for seq, record in self._waiting]
+        routes = [
+            route_row(record.id, record.routing, self._price)
+            for _, record in self._waiting
+            if record.routing is not None
+        ]
+        given_up = [
+            remainder_row(UNWRITTEN, share, self._seen_at, (self._run_id, seq), self._price)
+            for seq, share in self._unwritten.items()
+        ]
+        return [
+            *step("requests", requests),
+            *step("routes", routes),
+            *step("requests", given_up),
+            *step("periods", list(self._periods.values()), key=("run_id", "seq")),
+            *step("runs", [self._run(None)], key=("run_id",)),
+        ]
+
+    def written(self) -> None:
+        """The last `steps` are in the database."""
+        self._waiting.clear()
+        self._unwritten.clear()
+        # The last two stay: if others took us for dead meanwhile, they are written again.
+        self._periods = dict(sorted(self._periods.items())[-2:])
+
+    def closing(self) -> list[Step]:
+        """The last thing that is written: an end in good order."""
+        return [*self.steps(), *step("runs", [self._run("closed")], key=("run_id",))]
+
+    def _turn(self) -> None:
+        """The open period's row as it is now."""
+        period, bill = self._period, self._bill
+        self._periods[period.seq] = {
+            "run_id": self._run_id,
+            "seq": period.seq,
+            "began_at": period.began_at,
+            "ended_at": self._seen_at,
+            "billed_s": bill.billed_s - period.start.billed_s,
+            "busy_s": bill.busy_s - period.start.busy_s,
+            "host_s": bill.host_s - period.start.host_s,
+            "idle_s": bill.idle_s - period.start.idle_s,
+            "settled_busy_s": period.settled.busy_s,
+            "settled_host_s": period.settled.host_s,
+            "settled_idle_s": period.settled.idle_s,
+            "pool_s": bill.unallocated_idle_s,
+            **period.counts,
+        }
+
+    def _run(self, ending: str | None) -> Columns:
+        bill, price = self._bill, self._price
+        running = [asdict(request) for request in self._running[:_MOST_RUNNING]]
+        return {
+            "run_id": self._run_id,
+            "started_at": self._started_at,
+            "seen_at": self._seen_at,
+            "ended_at": self._seen_at if ending else None,
+            "ending": ending,
+            "price_id": price.id,
+            "usd_per_hour": str(price.usd_per_hour),
+            "price_source": price.source,
+            "price_as_of": price.as_of,
+            "simulated": int(self._simulated),
+            "billed_s": bill.billed_s,
+            "busy_s": bill.busy_s,
+            "host_s": bill.host_s,
+            "idle_s": bill.idle_s,
+            "unallocated_idle_s": bill.unallocated_idle_s,
+            "settled_busy_s": self._settled.busy_s,
+            "settled_host_s": self._settled.host_s,
+            "settled_idle_s": self._settled.idle_s,
+            "running": orjson.dumps(running).decode(),
+        }
+
+    def _make_room(self) -> int:
+        over = len(self._waiting) - MOST_WAITING
+        if over <= 0:
+            return 0
+        for seq, record in self._waiting[:over]:
+            self._unwritten[seq] = self._unwritten.get(seq, Share()) + record.share
+        del self._waiting[:over]
+        return over
+
+
+def _count(record: RequestRecord, counts: dict[str, int]) -> None:
+    # An embedding is no query: nothing is generated, and a hosted chat model's price says nothing about it.
+    if record.endpoint == "embeddings":
+        return
+    counts["queries"] += 1
+    counts["answered"] += record.outcome == "complete"
+    counts["abstained"] += record.outcome == "abstained"
+    counts["searched"] += record.times.search_s is not None
+    counts["prompt_tokens"] += count(record.tokens.prompt)
+    counts["cached_tokens"] += count(record.tokens.cached)
+    counts["completion_tokens"] += count(record.tokens.completion)

@@ -1,0 +1,153 @@
+"""Records as rows of the ledger's tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from serving.accounting.cost import GpuPrice, money, request_cost
+from serving.accounting.ledger.database import Step
+from serving.accounting.record import RequestCost, RequestRecord, Routed, Share, Unfinished
+
+# Outcomes of rows that no answer left: what ran when a process was killed, and what could not be written.
+LOST, UNWRITTEN = "lost", "unwritten"
+NOBODY = "-"
+_LONGEST = 256
+_MOST_TOKENS = 10**9
+Columns = Mapping[str, Any]
+
+
+def step(table: str, rows: Sequence[Columns], *, key: Sequence[str] = ()) -> list[Step]:
+    """What inserts the rows, which all have the same columns; those of the same `key` are replaced."""
+    if not rows:
+        return []
+    names = list(rows[0])
+    marks = ", ".join("?" * len(names))
+    # Table and columns are names of ours; every value is bound.
+    sql = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"
+    if key:
+        others = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
+        sql += f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {others}"
+    return [(sql, [tuple(row.values()) for row in rows])]
+
+
+def request_row(record: RequestRecord, run_id: str, period: int) -> Columns:
+    """One request. Seconds of `busy_s` include `prefill_s` and `route_s`, what its router took."""
+    tokens, times, share = record.tokens, record.times, record.share
+    duration = times.ended - times.received
+    return {
+        "request_id": record.id,
+        "run_id": run_id,
+        "period": period,
+        "started_at": record.started_at,
+        "ended_at": record.started_at + duration,
+        "endpoint": record.endpoint,
+        "model": _text(record.model),
+        "engine_model": _text(record.engine_model),
+        "adapter": _maybe(record.adapter),
+        "knowledge": _maybe(record.knowledge),
+        "tenant": _text(record.tenant),
+        "key_id": _text(record.key_id),
+        "stream": int(record.stream),
+        "outcome": record.outcome,
+        "status": record.status,
+        "error_code": _maybe(record.error_code),
+        "passages": record.passages,
+        "best_score": record.best_score,
+        "prompt_tokens": count(tokens.prompt),
+        "cached_tokens": count(tokens.cached),
+        "retrieved_tokens": count(tokens.retrieved),
+        "completion_tokens": count(tokens.completion),
+        "tokens_estimated": int(tokens.estimated),
+        "ttft_s": None if times.first_token is None else times.first_token - times.received,
+        "duration_s": duration,
+        "embed_s": times.embed_s,
+        "search_s": times.search_s,
+        "rerank_s": times.rerank_s,
+        "prefill_s": record.prefill_s,
+        "route_s": 0.0 if record.routing is None else record.routing.share.busy_s,
+        "simulated": int(record.simulated),
+        **_cost(share, record.cost),
+    }
+
+
+def route_row(request_id: str, routed: Routed, price: GpuPrice) -> Columns:
+    """What a classification took; the request's own row includes it."""
+    cost = request_cost(routed.share, price)
+    return {
+        "request_id": request_id,
+        "router": _text(routed.router),
+        "label": _maybe(routed.label),
+        "confidence": routed.confidence,
+        "model": _text(routed.model),
+        "reason": routed.reason,
+        "prompt_tokens": count(routed.tokens.prompt),
+        "completion_tokens": count(routed.tokens.completion),
+        "busy_s": routed.share.busy_s,
+        "idle_s": routed.share.idle_s,
+        "usage_usd": money(cost.usage_usd),
+        "allocation_usd": money(cost.allocation_usd),
+    }
+
+
+def remainder_row(outcome: str, share: Share, at: float, where: tuple[str, int], price: GpuPrice) -> Columns:
+    """Seconds of the bill whose requests are not known, in the run and period `where`."""
+    run_id, period = where
+    request_id = f"{outcome}-{run_id[:12]}-{period}"
+    nobody = Unfinished(request_id, at, NOBODY, NOBODY, NOBODY, None, NOBODY, NOBODY, share.busy_s, share.host_s)
+    return unfinished_row(nobody, outcome, at, where, price, share.idle_s)
+
+
+def unfinished_row(
+    request: Unfinished, outcome: str, at: float, where: tuple[str, int], price: GpuPrice, idle_s: float = 0.0
+) -> Columns:
+    """A request of which only its share is known."""
+    run_id, period = where
+    share = Share(request.busy_s, idle_s, request.host_s)
+    return {
+        "request_id": request.id,
+        "run_id": run_id,
+        "period": period,
+        "started_at": request.started_at,
+        "ended_at": at,
+        "endpoint": request.endpoint,
+        "model": _text(request.model),
+        "engine_model": _text(request.engine_model),
+        "adapter": _maybe(request.adapter),
+        "tenant": _text(request.tenant),
+        "key_id": _text(request.key_id),
+        "stream": 0,
+        "outcome": outcome,
+        "status": 0,
+        "passages": 0,
+        "prompt_tokens": 0,
+        "cached_tokens": 0,
+        "retrieved_tokens": 0,
+        "completion_tokens": 0,
+        "tokens_estimated": 1,
+        "duration_s": max(0.0, at - request.started_at),
+        "simulated": 0,
+        **_cost(share, request_cost(share, price)),
+    }
+
+
+def _cost(share: Share, cost: RequestCost) -> Columns:
+    return {
+        "busy_s": share.busy_s,
+        "host_s": share.host_s,
+        "idle_s": share.idle_s,
+        "usage_usd": money(cost.usage_usd),
+        "allocation_usd": money(cost.allocation_usd),
+    }
+
+
+def count(tokens: int) -> int:
+    """As both databases can hold and sum it, whatever an engine claims."""
+    return max(0, min(tokens, _MOST_TOKENS))
+
+
+def _maybe(text: str | None) -> str | None:
+    return None if text is None else _text(text)
+
+
+def _text(text: str) -> str:
+    # What a client typed may be anything; PostgreSQL holds no NUL, and neither database half a surrogate pair.
+    return text[:_LONGEST].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

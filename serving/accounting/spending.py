@@ -1,0 +1,81 @@
+"""What was spent by stage, tenant and key, for Prometheus: seconds are summed per request and priced when scraped.
+
+Served models are few, tenants and keys are not: the first of them have series of their own, all later ones share
+`other`. The ledger knows every one.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from serving.accounting.cost import GpuPrice
+from serving.accounting.record import RequestRecord
+from serving.accounting.stages import STAGES, stages_of
+
+MOST_TENANTS, MOST_KEYS = 50, 100
+OTHER = "other"
+_BY_VERSION = "adapter version"
+
+
+class Spending(Collector):
+    """A sink of the request record, and what Prometheus collects from it."""
+
+    def __init__(self, price: GpuPrice, models: Sequence[str]) -> None:
+        self._usd_per_s = float(price.usd_per_hour) / 3600
+        self._models = frozenset(models)
+        self._stages: dict[str, list[float]] = {model: [0.0] * len(STAGES) for model in models}
+        # Busy and host seconds, and those with idle ones.
+        self._keys: dict[tuple[str, str], list[float]] = {}
+        self._tenants: dict[str, str] = {}
+
+    def record(self, record: RequestRecord) -> None:
+        """See Sink."""
+        model = record.model if record.model in self._models or "@" not in record.model else _BY_VERSION
+        sums = self._stages.get(model)
+        if sums is None:
+            sums = self._stages[model] = [0.0] * len(STAGES)
+        for at, seconds in enumerate(stages_of(record)):
+            sums[at] += seconds
+        spent = self._keys.get((record.tenant, record.key_id)) or self._first(record.tenant, record.key_id)
+        share = record.share
+        used = share.busy_s + share.host_s
+        spent[0] += used
+        spent[1] += used + share.idle_s
+
+    def _first(self, tenant: str, key: str) -> list[float]:
+        if tenant not in self._tenants and len(self._tenants) >= MOST_TENANTS:
+            tenant = key = OTHER
+        elif (tenant, key) not in self._keys and len(self._keys) >= MOST_KEYS:
+            key = OTHER
+        self._tenants.setdefault(tenant, tenant)
+        return self._keys.setdefault((tenant, key), [0.0, 0.0])
+
+    def collect(self) -> Iterable[Metric]:
+        """Metric families; called by the registry."""
+        stages = CounterMetricFamily(
+            "breakeven_stage_cost_usd",
+            "Self-hosted cost of requests by stage, idle time as one of them; the stages add up to the allocation cost",
+            labels=["model", "stage"],
+        )
+        for model, sums in tuple(self._stages.items()):
+            for stage, seconds in zip(STAGES, sums, strict=True):
+                stages.add_metric([model, stage], max(0.0, seconds) * self._usd_per_s)
+        yield stages
+        tenants = CounterMetricFamily(
+            "breakeven_tenant_cost_usd", "Self-hosted cost of requests by tenant", labels=["tenant", "basis"]
+        )
+        keys = CounterMetricFamily(
+            "breakeven_key_cost_usd", "Self-hosted cost of requests by API key", labels=["tenant", "key", "basis"]
+        )
+        totals: dict[str, list[float]] = {}
+        for (tenant, key), spent in tuple(self._keys.items()):
+            total = totals.setdefault(tenant, [0.0, 0.0])
+            for at, basis in enumerate(("usage", "allocation")):
+                total[at] += spent[at]
+                keys.add_metric([tenant, key, basis], spent[at] * self._usd_per_s)
+        for tenant, spent in totals.items():
+            for at, basis in enumerate(("usage", "allocation")):
+                tenants.add_metric([tenant, basis], spent[at] * self._usd_per_s)
+        yield tenants
+        yield keys

@@ -1,0 +1,104 @@
+"""Everything that takes every request's record: metrics, ledger, log, spending, budgets, and the live break-even."""
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+
+from serving.accounting.cost import Prices, seconds_usd
+from serving.accounting.economics import Economics, Economist
+from serving.accounting.ledger.opening import open_database
+from serving.accounting.ledger.queries import spent
+from serving.accounting.ledger.retention import Retention
+from serving.accounting.ledger.sink import TICK_S, LedgerSink
+from serving.accounting.log import LogSink
+from serving.accounting.meter import Meter
+from serving.accounting.metrics import MetricsSink
+from serving.accounting.recent import RecentRequests
+from serving.accounting.record import Sink
+from serving.accounting.spending import Spending
+from serving.accounting.version_metrics import VersionMetrics
+from serving.budgets.budgets import Budgets
+from serving.budgets.opening import open_budgets
+from serving.engine.device import Device
+from serving.rollout.operations import Rollout
+from serving.sections import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is paid for, and how its time is divided; without an economist there is no live break-even."""
+
+    device: Device
+    prices: Prices
+    meter: Meter
+    economist: Economist | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Those that others talk to, and all of them as sinks."""
+
+    metrics: MetricsSink
+    recent: RecentRequests
+    budgets: Budgets
+    economics: Economics | None
+    sinks: tuple[Sink, ...]
+
+    @property
+    def judging(self) -> tuple[VersionMetrics, RecentRequests]:
+        """What the judgement of versions needs: its metrics, and whose answer a vote is about."""
+        return self.metrics.versions, self.recent
+
+
+async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Machine, rollout: Rollout) -> Observers:
+    """Raises LedgerError."""
+    names, engine, prices, meter = rollout.catalogue.names, rollout.engine, machine.prices, machine.meter
+    metrics, spending = MetricsSink(prices, names, settings.home), Spending(prices.gpu, names)
+    metrics.registry.register(spending)
+    metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
+    ledger = await _open_ledger(stack, settings, machine, simulated=engine.simulated)
+    economics = None
+    if machine.economist is not None:
+        cost = settings.cost
+        economics = Economics(machine.economist, ledger, engine.simulated, cost.window_s, cost.refresh_s)
+        metrics.registry.register(economics)
+        stack.push_async_callback(cancel, asyncio.create_task(economics.keep_current()))
+
+    def dearest() -> Decimal:
+        # Alone in the engine to its time limit, and then charged with all idle time that nobody has taken yet.
+        alone_s = settings.engine.request_timeout_s * meter.accelerators
+        return seconds_usd(alone_s + meter.bill().unallocated_idle_s, prices.gpu)
+
+    paid = partial(spent, ledger.database)
+    budgets = await open_budgets(settings, prices.gpu, paid, dearest, meter.accelerators, metrics.registry)
+    recent = RecentRequests(ledger.database)
+    log = LogSink(sys.stderr)
+    stack.callback(log.close)
+    sinks = (metrics, ledger, log, recent, spending, budgets)
+    return Observers(metrics, recent, budgets, economics, sinks)
+
+
+async def _open_ledger(stack: AsyncExitStack, settings: Settings, machine: Machine, *, simulated: bool) -> LedgerSink:
+    days = settings.ledger.retention_days
+    retention = None if days is None else Retention(days)
+    database = await asyncio.to_thread(open_database, settings.home, settings.database_url)
+    price, meter = machine.prices.gpu, machine.meter
+    ledger = await asyncio.to_thread(LedgerSink, database, price, meter, simulated=simulated, retention=retention)
+    stack.callback(ledger.close)
+    stack.push_async_callback(cancel, asyncio.create_task(_tick(ledger)))
+    return ledger
+
+
+async def _tick(ledger: LedgerSink) -> None:
+    while True:
+        ledger.tick()
+        await asyncio.sleep(TICK_S)
+
+
+async def cancel(task: "asyncio.Task[None]") -> None:
+    """End a task, and wait for its end."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

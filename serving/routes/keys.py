@@ -1,0 +1,74 @@
+"""Keys and what they spend, over HTTP: one's own use for every key, and the budgets of a tenant's keys for operators.
+
+Making and revoking keys is the command line's (`breakeven keys`): whoever can reach a gateway must not be able to let
+others in.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from serving.auth import Caller, Key, KeyRefused
+from serving.budgets.budgets import Account
+from serving.errors import BadRequest, NotFound
+from serving.gateway import Gateway
+from serving.openai import parse_json
+from serving.routes.edge import caller_of, gateway_of, json_response, operator_of, read_body
+from serving.sharing import Budget
+
+router = APIRouter(prefix="/v1/breakeven", tags=["Breakeven"])
+
+
+@router.get("/usage")
+async def usage(request: Request) -> Response:
+    """What the caller's key has spent against its budget; for operators their tenant, too."""
+    gateway, caller = gateway_of(request), caller_of(request)
+    budgets = gateway.runtime.budgets
+    key, tenant = budgets.accounts(caller)
+    found: dict[str, Any] = {"object": "usage", "currency": "USD", "key": budgets.describe(key)}
+    if caller.role == "operator":
+        found["tenant"] = budgets.describe(tenant)
+    return json_response(found)
+
+
+@router.get("/keys")
+async def list_keys(request: Request) -> Response:
+    """List the keys of the caller's tenant, without their secrets, with what they spent."""
+    gateway, caller = gateway_of(request), operator_of(request)
+    keys = [_shown(gateway, key) for key in gateway.keys.list() if key.caller.tenant == caller.tenant]
+    return json_response({"object": "list", "data": keys})
+
+
+@router.patch("/keys/{key_id}")
+async def update_key(request: Request, key_id: str) -> Response:
+    """Set what a key of the caller's tenant may spend: `{"budget": {"usd_per_day", "usd_per_month", "warn_at"}}`, or
+    null for no limit of its own."""
+    gateway, caller = gateway_of(request), operator_of(request)
+    fields = parse_json(await read_body(request, gateway.settings.server.max_body_bytes))
+    if set(fields) != {"budget"}:
+        raise BadRequest("send `budget` and nothing else", param=next(iter(set(fields) - {"budget"}), "budget"))
+    try:
+        gateway.keys.set_budget(key_id, _budget(fields["budget"]), caller.tenant)
+    except KeyRefused:
+        wanted = f"no key {key_id[:50]!r} of this tenant is in force"
+        raise NotFound(f"{wanted}: GET /v1/breakeven/keys lists them") from None
+    return json_response(next(_shown(gateway, key) for key in gateway.keys.list() if key.id == key_id))
+
+
+def _budget(value: Any) -> Budget | None:
+    try:
+        return None if value is None else Budget.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["budget", *map(str, first["loc"])])
+        raise BadRequest(f"`{where}`: {first['msg']}", param=where) from None
+
+
+def _shown(gateway: Gateway, key: Key) -> dict[str, Any]:
+    caller: Caller = key.caller
+    spent = gateway.runtime.budgets.describe(Account("key", key.id, caller.budget))
+    who = {"tenant": caller.tenant, "groups": sorted(caller.groups), "role": caller.role, "note": key.note}
+    warn_at = None if caller.budget is None else caller.budget.warn_at
+    return {"object": "key", **who, "revoked": key.revoked_at is not None, "warn_at": warn_at, **spent}
