@@ -43,8 +43,8 @@ def comparable(answer: tuple[int, dict[str, str], bytes]) -> Any:
     parts = [orjson.loads(text) if text != b"[DONE]" else "done" for text in texts]
     for part in parts:
         if isinstance(part, dict):
-            for name in ("created", "id"):
-                part.pop(name, None)
+            part.pop("created", None)
+            part.pop("id", None)
             if "breakeven" in part:
                 part["breakeven"] = sorted(part["breakeven"])
     return status, sorted(headers.items()), parts
