@@ -1,12 +1,20 @@
 # make serve [PORT=8123]: set up whatever is missing and run the stack.   make test: all tests.   make check: all gates.
+# make k8s-check: the manifests, rules and dashboards, without a cluster.
 PORT ?= 8000
 PYTHON ?= python3
 export PYTHON
 
-.PHONY: serve test check format install clean
+# make report: start the stack, measure it with the small plan, write report/index.html; ten minutes without a GPU.
+
+.PHONY: serve report test check k8s-check format install clean
 
 serve: .venv/.installed
 	@exec .venv/bin/breakeven serve --port $(PORT)
+
+report: .venv/.installed
+	.venv/bin/breakeven experiment run benchmarks/plans/small.yaml --serve --out report/results.jsonl.gz
+	.venv/bin/breakeven report report/results.jsonl.gz --out report
+	@echo "open report/index.html"
 
 test: .venv/.installed
 	.venv/bin/pytest $(ARGS)
@@ -17,6 +25,9 @@ check: .venv/.installed
 	.venv/bin/mypy --strict breakeven serving retrieval adapters benchmarks tests k8s/base/await_operator_key.py
 	.venv/bin/lint-imports
 	.venv/bin/pytest -q tests/house
+
+k8s-check: .venv/.installed
+	@k8s/check.sh
 
 format: .venv/.installed
 	.venv/bin/ruff check --fix .

@@ -17,6 +17,10 @@ class EndpointError(BenchmarkError):
     """The endpoint cannot be driven at all (unreachable, key refused, unknown model)."""
 
 
+class MismatchError(BenchmarkError):
+    """A run was made and recorded, and is no evidence: the client and the servers counted different things."""
+
+
 class ModelError(BenchmarkError):
     """An input of the economic model is missing, impossible, or cannot be identified from what was measured."""
 
@@ -27,3 +31,7 @@ class ClaimError(BenchmarkError):
 
 class AdviceError(BenchmarkError):
     """What is asked of the adviser, or one of its rules, is not written as it must be."""
+
+
+class ResultsError(BenchmarkError):
+    """A results file is missing, damaged, or of another experiment than it is used for."""

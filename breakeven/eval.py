@@ -1,5 +1,6 @@
 """`breakeven eval`: quality on judged test sets, and on a knowledge base of one's own."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +19,16 @@ from retrieval.errors import RerankingFailed
 from retrieval.reranking import NOT_CONFIGURED
 from serving.access import gateway_url, open_documents
 from serving.library import configured_rerank, open_embedder
+from serving.sections import Settings
 from serving.settings import client_api_key, load_settings
 from serving.terminal import follow_reranking
 
 app = typer.Typer(help="Measure quality on test sets.", no_args_is_help=True)
+Tasks = Annotated[list[Path], typer.Option("--task", help="Task file; may be given several times.")]
+Against = Annotated[str | None, typer.Option(help="Served model that is asked the same, such as the base.")]
+Url = Annotated[str | None, typer.Option(help="OpenAI base URL; default: the running gateway's.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests at a time.")]
+Out = Annotated[Path | None, typer.Option(help="JSON file for figures, details and origin.")]
 
 
 @app.callback()
@@ -72,12 +79,12 @@ def eval_rerank(
 @app.command("adapter")
 def eval_adapter(
     name: Annotated[str, typer.Argument(help="NAME, NAME@VERSION or NAME@ALIAS of an installed adapter.")],
-    task: Annotated[list[Path], typer.Option(help="Task file; may be given several times.")],
-    against: Annotated[str | None, typer.Option(help="Served model that is asked the same, such as the base.")] = None,
+    task: Tasks,
+    against: Against = None,
     model: Annotated[str | None, typer.Option(help="Served model to ask; default: one with this adapter.")] = None,
-    url: Annotated[str | None, typer.Option(help="OpenAI base URL; default: the running gateway's.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
-    out: Annotated[Path | None, typer.Option(help="JSON file for figures, details and origin.")] = None,
+    url: Url = None,
+    concurrency: Concurrency = 8,
+    out: Out = None,
     config: Config = None,
 ) -> None:
     """Measure an adapter over the endpoint and put the scores into its manifest.
@@ -85,15 +92,39 @@ def eval_adapter(
     An evaluation that was broken off is continued by the same command.
     """
     settings = load_settings(config)
-    registry = Registry(settings.home / "adapters")
-    version = registry.resolve(name)
-    tasks = [load_task(path) for path in task]
-    command = " ".join([f"breakeven eval adapter {version.engine_name}", *(f"--task {_shown(path)}" for path in task)])
-    endpoint = Endpoint((url or gateway_url(settings)).rstrip("/"), client_api_key(), concurrency)
-    if against is not None:
-        command += f" --against {against}"
-    plan = Plan(version, endpoint, settings.home / "evaluations", command, model, against)
-    evaluate_adapter(plan, tasks, registry, out, output)
+    version = Registry(settings.home / "adapters").resolve(name)
+    plan = Plan(version, _endpoint(settings, url, concurrency), settings.home / "evaluations", "", model, against)
+    _evaluate(plan, f"adapter {version.engine_name}", task, settings, out)
+
+
+@app.command("model")
+def eval_model(
+    name: Annotated[str, typer.Argument(help="A served model.")],
+    task: Tasks,
+    against: Against = None,
+    url: Url = None,
+    concurrency: Concurrency = 8,
+    out: Out = None,
+    config: Config = None,
+) -> None:
+    """Measure a served model as it is, such as the base before anything is trained; no manifest is written.
+
+    An evaluation that was broken off is continued by the same command.
+    """
+    settings = load_settings(config)
+    plan = Plan(None, _endpoint(settings, url, concurrency), settings.home / "evaluations", "", name, against)
+    _evaluate(plan, f"model {name}", task, settings, out)
+
+
+def _endpoint(settings: Settings, url: str | None, concurrency: int) -> Endpoint:
+    return Endpoint((url or gateway_url(settings)).rstrip("/"), client_api_key(), concurrency)
+
+
+def _evaluate(plan: Plan, what: str, paths: list[Path], settings: Settings, out: Path | None) -> None:
+    tasks = [load_task(path) for path in paths]
+    command = " ".join([f"breakeven eval {what}", *(f"--task {_shown(path)}" for path in paths)])
+    command += f" --against {plan.against}" if plan.against is not None else ""
+    evaluate_adapter(replace(plan, command=command), tasks, Registry(settings.home / "adapters"), out, output)
 
 
 def _shown(path: Path) -> str:

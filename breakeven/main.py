@@ -24,9 +24,17 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "train": ("breakeven.train:train", "Train a LoRA adapter from a recipe and install it into the registry."),
         "adapters": ("breakeven.versions:app", "List, try, promote and roll back adapter versions."),
         "keys": ("breakeven.keys:app", "Make, list, update and revoke API keys."),
-        "bench": ("breakeven.bench:bench", "Measure throughput, latency and cost per query of an OpenAI endpoint."),
-        "top": ("breakeven.top:top", "Watch what a running gateway's traffic costs, and where it breaks even."),
+        "bench": (
+            "breakeven.bench:bench",
+            "Measure throughput, latency, goodput and cost per query of an OpenAI endpoint.",
+        ),
+        "top": (
+            "breakeven.top:top",
+            "Watch what a running gateway's traffic costs, and where it breaks even; Ctrl-C ends it.",
+        ),
         "ledger": ("breakeven.ledger:app", "Export what every request cost."),
+        "experiment": ("breakeven.experiment:app", "Run experiments."),
+        "report": ("breakeven.report:report", "Write the report: one page with ten plots, and the same as Markdown."),
         "whatif": (
             "breakeven.economics:whatif",
             "Say whether self-hosting pays, at what volume, and how sure.",

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Annotated
 
 import typer
+import uvloop
 
 from benchmarks.economics.live import LiveEconomics, Terms
 from benchmarks.prices import load_prices
@@ -14,7 +15,7 @@ from benchmarks.prices.validity import current, notes
 from breakeven.console import Config, console, output
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Economist
-from serving.app import bind, check_bind, create_app, run
+from serving.app import bind, check_bind, create_app, run, settle
 from serving.auth import KeyStore
 from serving.engine.device import Device
 from serving.gateway import EconomistFor, PricesFor, open_gateway
@@ -34,7 +35,8 @@ def serve(
     settings = load_settings(config, overrides={"server.host": host, "server.port": port})
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("breakeven").setLevel(logging.INFO)
-    asyncio.run(_serve(settings))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
@@ -52,7 +54,7 @@ async def _serve(settings: Settings) -> None:
             async def prepare() -> None:
                 opened = open_gateway(settings, _prices_for(settings), url, stages, economist_for=_economist(settings))
                 gateway = app.state.gateway = await stack.enter_async_context(opened)
-                failures = await asyncio.to_thread(fill_knowledge, settings, gateway.retriever, stages)
+                failures = await asyncio.to_thread(fill_knowledge, settings, gateway.library, stages)
                 gateway.documents_in.set()
                 await gateway.engine_started
                 stages.stop()
@@ -60,6 +62,7 @@ async def _serve(settings: Settings) -> None:
                     if line:
                         console.print(f"note: {line}", markup=False)
                 simulated, keyed = gateway.engine.simulated, gateway.keys.any()
+                settle()
                 output.print(welcome(url, gateway.catalogue.names, simulated=simulated, keyed=keyed), markup=False)
 
             # Probes are answered from the first second, everything else when it is there.

@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from benchmarks.economics.live_terminal import frame
-from breakeven.console import Config, output
+from breakeven.console import Config
 from serving.access import gateway_url
 from serving.remote import RemoteError, RemoteGateway, quoted
 from serving.settings import client_api_key, load_settings
@@ -33,10 +33,11 @@ def top(
         found: dict[str, Any] = gateway.call("GET", path)
         return frame(found, where, console.width)
 
-    if once or not output.is_terminal:
-        output.print(drawn(output))
-        return
+    # Not the usual output: that leaves lines unbroken for pipes, and a frame has a width.
     screen = Console(highlight=False)
+    if once or not screen.is_terminal:
+        screen.print(drawn(screen))
+        return
     with Live(drawn(screen), console=screen, screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(every)

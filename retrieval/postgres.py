@@ -6,13 +6,12 @@ was lost can no longer finish what it held the lock for.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
-
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import ConnectionPool, PoolTimeout
+from typing import TYPE_CHECKING, Any
 
 from retrieval.errors import StoreFailed, StoreUnreachable
+
+if TYPE_CHECKING:
+    import psycopg
 
 _SETTING = "database_url"
 _CONNECT_S = 5
@@ -112,6 +111,9 @@ class Postgres:
     Raises StoreUnreachable, and StoreFailed if it may not make them."""
 
     def __init__(self, url: str) -> None:
+        import psycopg
+        from psycopg_pool import ConnectionPool
+
         self._server = _name(url)
         with _mapped_errors(self._server):
             with psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_S) as connection:
@@ -184,6 +186,8 @@ def _prepare(connection: "psycopg.Connection[Row]") -> None:
 
 def _name(url: str) -> str:
     """Without the password."""
+    from psycopg.conninfo import conninfo_to_dict
+
     with _mapped_errors("PostgreSQL"):
         parts = conninfo_to_dict(url)
     return f"PostgreSQL at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
@@ -191,6 +195,9 @@ def _name(url: str) -> str:
 
 @contextmanager
 def _mapped_errors(server: str = "PostgreSQL") -> Iterator[None]:
+    import psycopg
+    from psycopg_pool import PoolTimeout
+
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
@@ -131,6 +130,8 @@ class OnnxReranker:
     """A folder with model.onnx and tokenizer.json: an exported cross-encoder, int8 ones included."""
 
     def __init__(self, path: Path, name: str, threads: int | None) -> None:
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: all cores
         self._session = onnxruntime.InferenceSession(str(path / ONNX), options, providers=["CPUExecutionProvider"])

@@ -9,19 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import chromadb
 import httpx
 import numpy as np
-from chromadb.api import ClientAPI
-from chromadb.api.models.Collection import Collection
-from chromadb.config import Settings
-from chromadb.errors import ChromaError, NotFoundError
 from numpy.typing import NDArray
 
 from retrieval.errors import StoreFailed, StoreUnreachable, UnknownKnowledge
 from retrieval.filters import Scalar, Where
+
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
+    from chromadb.api.models.Collection import Collection
 
 # Chroma's own values are 16 and 100. With those the nearest hundred of 5,131 SciFact passages are found to .969, with
 # ours to .996; of 20,000 made-up passages, which lie less favourably, to .87 and .966. A width of 200 takes half as
@@ -78,6 +77,8 @@ class ChromaDatabase:
 
     def drop(self, name: str, *, missing_ok: bool = False) -> None:
         """With all that is in it."""
+        from chromadb.errors import NotFoundError
+
         with suppress(*([NotFoundError] if missing_ok else [])):
             self._client.delete_collection(name)
 
@@ -93,7 +94,7 @@ class ChromaDatabase:
 class ChromaVectors:
     """One collection; see search.Vectors."""
 
-    def __init__(self, collection: Collection, batch: int) -> None:
+    def __init__(self, collection: "Collection", batch: int) -> None:
         self._collection, self._batch = collection, batch
 
     @property
@@ -168,6 +169,8 @@ class ChromaVectors:
 @contextmanager
 def mapped_errors(knowledge: str = "") -> Iterator[None]:
     """Chroma's errors as ours. Raises UnknownKnowledge, StoreFailed, StoreUnreachable."""
+    from chromadb.errors import ChromaError, NotFoundError
+
     try:
         yield
     except NotFoundError as error:  # dropped by another thread or process meanwhile
@@ -182,13 +185,19 @@ def mapped_errors(knowledge: str = "") -> Iterator[None]:
         raise StoreFailed(f"Chroma answered {str(error)[:200]!r}") from error
 
 
-def _embedded(path: Path) -> ClientAPI:
+def _embedded(path: Path) -> "ClientAPI":
+    import chromadb
+    from chromadb.config import Settings
+
     path.mkdir(parents=True, exist_ok=True)
     return chromadb.PersistentClient(str(path), settings=Settings(anonymized_telemetry=False))
 
 
-def _connected(server: ChromaServer) -> ClientAPI:
+def _connected(server: ChromaServer) -> "ClientAPI":
     """Asks for a sign of life first: Chroma's own client would wait for ever, and hides why it cannot connect."""
+    import chromadb
+    from chromadb.config import Settings
+
     key = server.api_key
     headers = {} if key is None else {"authorization": f"Bearer {key}", "x-chroma-token": key}
     timeout = httpx.Timeout(server.timeout_s, connect=min(_CONNECT_S, server.timeout_s))

@@ -17,11 +17,11 @@ from retrieval.pipeline import Retriever, Scope
 from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BodyTooLarge, NotFound, Unprocessable
-from serving.knowledge import Measures
 from serving.library import build_retriever, open_measures, open_sandbox, open_store, owned_store
 from serving.remote import RemoteError, RemoteGateway, quoted
 from serving.sections import Settings
 from serving.settings import client_api_key
+from serving.shelf import Measures
 
 File = tuple[str, bytes]  # source, content
 

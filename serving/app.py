@@ -1,6 +1,7 @@
 """The ASGI application and the process around it: errors become OpenAI error objects, signals become an orderly end."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -35,6 +36,7 @@ from serving.routes import (
     vector_stores,
 )
 from serving.routes.edge import error_response
+from serving.routes.hot import HotRoutes
 from serving.sections import Server as ServerSettings
 from serving.settings import SettingsError
 
@@ -112,7 +114,8 @@ def check_bind(server: ServerSettings, keys: KeyStore) -> None:
 def bind(server: ServerSettings) -> socket.socket:
     """The listening socket, taken before anything slow starts. Raises SettingsError if the port is taken."""
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio sets TCP_NODELAY only then; without it a reader waits 40 ms for an answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((server.host, server.port))
@@ -133,6 +136,29 @@ class _Server(uvicorn.Server):
         yield
 
 
+def http_config(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
+    """How it is served: uvicorn parses in C, and waits for clients that read slowly."""
+    return uvicorn.Config(
+        HotRoutes(app),
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        timeout_graceful_shutdown=round(server.shutdown_s),
+    )
+
+
+def settle() -> None:
+    """Call it once everything is loaded: the garbage collector need not look at that again, which takes it longer than
+    most requests, and may wait for more than a few of those."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
 async def run(
     app: FastAPI, listener: socket.socket, server: ServerSettings, ready: Callable[[], Awaitable[None]]
 ) -> None:
@@ -140,14 +166,7 @@ async def run(
 
     Running requests get `server.shutdown_s` seconds at the end; a second signal ends them at once.
     """
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        timeout_graceful_shutdown=round(server.shutdown_s),
-    )
+    config = http_config(app, server)
     # It repeats, with a traceback, what our own handler has logged or what a cancelled request is not worth.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     http = _Server(config)

@@ -28,7 +28,7 @@ from serving.knowledge import Knowledge
 from serving.limits import Limits
 from serving.models import Served
 from serving.openai import CompletionRequest, Endpoint
-from serving.outcome import follow, read, read_answer, recorded
+from serving.outcome import follow, read_answer, recorded
 from serving.relay import Relay, tokens_of
 from serving.reply import Reply
 from serving.rollout.quality import Quality
@@ -70,15 +70,16 @@ class Completions:
         """A trace for a request that has just arrived."""
         runtime = self._runtime
         place = Place(runtime.door, caller.tenant)
-        simulated = runtime.engine.simulated
-        return Trace(caller, endpoint, runtime.meter, runtime.sinks, simulated, place, runtime.budgets)
+        watch = (runtime.meter, runtime.sinks, runtime.prices, runtime.engine.simulated)
+        return Trace(caller, endpoint, *watch, place, runtime.budgets)
 
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""
         with recorded(trace):
             request = openai.parse_completion(body, endpoint, self._runtime.limits.of(trace.caller.role))
             tool, fields = file_search.take(request.fields, self._runtime.limits)
-            request = replace(request, fields=fields)
+            if tool is not None:
+                request = replace(request, fields=fields)
             await trace.admit()
             question = prompt.query_of(fields["messages"]) if endpoint == "chat" else None
             async with self.routing.admit(trace, request.model, fields.get("user"), question) as served:
@@ -144,7 +145,7 @@ class Completions:
         await trace.enter_engine()
         async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], openai.encode(fields)) as response:
             if response.status != 200:
-                raise from_engine(response.status, await read(response))
+                raise from_engine(response.status, await response.read())
             if request.stream:
                 return await self._stream(trace, request, response, retrieval, reply)
             return await self._whole(trace, response, retrieval, reply)
@@ -223,7 +224,7 @@ class Completions:
             "alias": trace.alias,
             "simulated": simulated,
             "tokens": trace.tokens.counts(),
-            "cost": cost_object(trace.share, trace.tokens, self._runtime.prices, simulated=simulated),
+            "cost": cost_object(trace.cost, trace.share, self._runtime.prices.gpu, simulated=simulated),
         }
         if trace.routing is not None:
             extension["routing"] = described(trace.routing, self._runtime.prices, simulated=simulated)

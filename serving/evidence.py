@@ -26,6 +26,7 @@ class Evidence:
         """
         if not question.strip():
             raise BadRequest("there is no user message to search the documents for", param="messages")
+        await self._knowledge.open()
         asked = wish.min_score if tool is None or tool.min_score is None else tool.min_score
         top_k = (tool.top_k if tool else None) or wish.top_k or served.top_k
         minima: list[Minimum] = []

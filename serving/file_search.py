@@ -30,11 +30,11 @@ class FileSearch:
         return replace(self, filter={"$and": both} if len(both) == 2 else next(iter(both), None))
 
 
-def take(fields: Mapping[str, Any], limits: Limits) -> tuple[FileSearch | None, dict[str, Any]]:
+def take(fields: Mapping[str, Any], limits: Limits) -> tuple[FileSearch | None, Mapping[str, Any]]:
     """The file_search tool of a request and the request's fields without it. Raises BadRequest."""
     tools = fields.get("tools")
     if not isinstance(tools, list) or not any(_is_file_search(tool) for tool in tools):
-        return None, dict(fields)
+        return None, fields
     found = [tool for tool in tools if _is_file_search(tool)]
     if len(found) > 1:
         raise BadRequest("give one `file_search` tool, with all its vector_store_ids", param="tools")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from retrieval.embedder import Embedder
-from retrieval.pipeline import Retriever
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Economics, Economist
 from serving.accounting.meter import Meter
@@ -26,7 +25,7 @@ from serving.engine.simulated import SIMULATED_MODEL, SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.engine.weights import EMBEDDED_MODEL
 from serving.knowledge import Knowledge
-from serving.library import open_knowledge, owned_store
+from serving.library import Library, open_knowledge, owned_store
 from serving.limits import Limits
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.observers import Machine, cancel, open_observers
@@ -54,7 +53,7 @@ class Gateway:
     quality: Quality
     engine: Engine
     knowledge: Knowledge
-    retriever: Retriever
+    library: Library
     completions: Completions
     responses: Responses
     stores: Stores
@@ -99,7 +98,7 @@ async def open_gateway(
         machine = _machine(settings, prices_for, economist_for)
         rollout, engine_started = await _start(stack, settings, machine.device, progress)
         engine = rollout.engine
-        retriever, knowledge = await open_knowledge(stack, settings, progress, embedder)
+        library, knowledge = await open_knowledge(stack, settings, progress, embedder)
         observers = await open_observers(stack, settings, machine, rollout)
         limits = _limits(settings, scores_text=engine.scores_text)
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, *observers.judging))
@@ -118,7 +117,7 @@ async def open_gateway(
             engine_started=engine_started,
             documents_in=asyncio.Event(),
             knowledge=knowledge,
-            retriever=retriever,
+            library=library,
             completions=completions,
             responses=Responses(runtime, completions),
             stores=stores,

@@ -14,16 +14,14 @@ import orjson
 
 from retrieval import prompt
 from retrieval.calibration import LabelledQuestion
-from retrieval.calibrator import Calibrator, Step, outdated
+from retrieval.calibrator import Step, outdated
 from retrieval.catalogue import DocumentInfo
-from retrieval.embedder import Embedder
 from retrieval.errors import RetrievalError
 from retrieval.filters import Scalar
 from retrieval.kept import MAX_DRIFT
-from retrieval.pipeline import Ingested, Retrieval, Retriever, Scope
-from retrieval.reranking import COMMAND, Reranking
+from retrieval.pipeline import Ingested, Retrieval, Scope
+from retrieval.reranking import COMMAND
 from retrieval.reranking import Step as RerankStep
-from retrieval.store import Store
 from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
@@ -31,6 +29,7 @@ from serving.errors import BadRequest, GatewayError, InternalError, NotFound, Un
 from serving.limits import Limits
 from serving.reply import Reply
 from serving.sections import Retrieval as RetrievalSettings
+from serving.shelf import Opening, Threads
 from serving.trace import CLIENT_CLOSED, Trace
 
 T = TypeVar("T")
@@ -46,69 +45,49 @@ class Minimum:
     source: Literal["request", "served_model", "calibration", "setting"]
 
 
-@dataclass(frozen=True, slots=True)
-class Threads:
-    """Where the blocking work is done: ingestion apart, so that questions never wait behind documents."""
-
-    search: Executor
-    ingestion: Executor
-
-
-@dataclass(frozen=True, slots=True)
-class Measures:
-    """What is measured per knowledge base: its minimum score, and whether reranking helps."""
-
-    calibrator: Calibrator
-    reranking: Reranking
-
-
 class Knowledge:
     """Ingestion, search and embeddings for callers. Every call is bounded by the caller's tenant and groups."""
 
-    def __init__(
-        self,
-        retriever: Retriever,
-        store: Store,
-        embedder: Embedder,
-        threads: Threads,
-        defaults: RetrievalSettings,
-        measures: Measures,
-    ) -> None:
-        self._retriever, self._store, self._embedder = retriever, store, embedder
+    def __init__(self, shelf: Opening, embedding_model: str, threads: Threads, defaults: RetrievalSettings) -> None:
+        self._shelf = shelf
+        # The model name that the embeddings endpoint answers to.
+        self.embedding_model = embedding_model
         self._executor, self._ingestion = threads.search, threads.ingestion
         self._defaults = defaults
-        self._calibrator, self._reranking = measures.calibrator, measures.reranking
         self._probe: asyncio.Task[bool] | None = None
 
-    @property
-    def embedding_model(self) -> str:
-        """The model name that the embeddings endpoint answers to."""
-        return self._embedder.name
+    async def open(self) -> None:
+        """Await it before `longest` and `minimum`. Raises GatewayError."""
+        if not self._shelf.opened:
+            await self._run(self._shelf)
 
     @property
     def longest(self) -> int:
         """The longest text that can be embedded, in tokens."""
-        return self._embedder.max_tokens
+        return self._shelf().embedder.max_tokens
 
-    @property
-    def passage_bytes(self) -> int:
-        """What the vector of one passage takes."""
-        return self._embedder.dimensions * np.dtype(np.float32).itemsize
+    def bytes_of(self, passages: int) -> int:
+        """What the vectors of so many passages take."""
+        return passages * self._shelf().embedder.dimensions * np.dtype(np.float32).itemsize if passages else 0
 
     async def healthy(self) -> bool:
         """True if the store answers, and soon: its servers may hang."""
+        if not self._shelf.opened:
+            return True
         if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(asyncio.to_thread(self._store.healthy))
+            self._probe = asyncio.create_task(asyncio.to_thread(self._shelf().store.healthy))
         done, _ = await asyncio.wait([self._probe], timeout=_HEALTHY_S)
         return bool(done) and self._probe.result()
 
     async def names(self, caller: Caller) -> list[str]:
         """Knowledge bases of the caller's tenant."""
-        return await self._run(lambda: self._store.knowledge_bases(caller.tenant))
+        if not self._shelf.opened:
+            return []
+        return await self._run(lambda: self._shelf().store.knowledge_bases(caller.tenant))
 
     async def documents(self, caller: Caller, knowledge: str) -> list[DocumentInfo]:
         """Documents of one knowledge base. Raises NotFound."""
-        return await self._run(lambda: self._store.documents(caller.tenant, knowledge))
+        return await self._run(lambda: self._shelf().store.documents(caller.tenant, knowledge))
 
     async def ingest(
         self,
@@ -124,23 +103,26 @@ class Knowledge:
 
         Raises Unprocessable if it cannot be read.
         """
-        retriever = self._retriever if chunk is None else self._retriever.cutting(*chunk)
-        return await self._run(
-            lambda: retriever.ingest(_scope(caller), knowledge, source, data, groups, attributes),
-            self._ingestion,  # of its own: while a bomb is parsed, questions are answered
-        )
+
+        def ingest() -> Ingested:
+            usual = self._shelf().retriever
+            retriever = usual if chunk is None else usual.cutting(*chunk)
+            return retriever.ingest(_scope(caller), knowledge, source, data, groups, attributes)
+
+        # Threads of its own: while a bomb is parsed, questions are answered.
+        return await self._run(ingest, self._ingestion)
 
     async def drop(self, caller: Caller, knowledge: str) -> None:
         """Remove a knowledge base with all its documents. Raises NotFound."""
-        await self._run(lambda: self._store.drop_knowledge(caller.tenant, knowledge))
+        await self._run(lambda: self._shelf().store.drop_knowledge(caller.tenant, knowledge))
 
     async def text(self, source: str, data: bytes) -> str:
         """What would be read of a document. Raises Unprocessable."""
-        return await self._run(lambda: self._retriever.text(source, data), self._ingestion)
+        return await self._run(lambda: self._shelf().retriever.text(source, data), self._ingestion)
 
     async def remove(self, caller: Caller, knowledge: str, source: str) -> None:
         """Remove one document. Raises NotFound."""
-        if not await self._run(lambda: self._retriever.remove(_scope(caller), knowledge, source)):
+        if not await self._run(lambda: self._shelf().retriever.remove(_scope(caller), knowledge, source)):
             raise NotFound(f"knowledge base {knowledge!r} has no document {source!r}")
 
     async def find(
@@ -155,8 +137,9 @@ class Knowledge:
         """Passages for a question. Raises NotFound, BadRequest."""
 
         def search() -> Retrieval:
-            self._calibrator.drift(caller.tenant, knowledge)  # says so in the log once it is too much
-            retriever = self._reranking.retriever(caller.tenant, knowledge)
+            measures = self._shelf().measures
+            measures.calibrator.drift(caller.tenant, knowledge)  # says so in the log once it is too much
+            retriever = measures.reranking.retriever(caller.tenant, knowledge)
             return retriever.search(_scope(caller), knowledge, query, top_k, min_score, filter)
 
         return await self._run(search)
@@ -167,7 +150,7 @@ class Knowledge:
             return Minimum(request, "request")
         if served is not None:
             return Minimum(served, "served_model")
-        if calibration := self._calibrator.current(caller.tenant, knowledge):
+        if calibration := self._shelf().measures.calibrator.current(caller.tenant, knowledge):
             return Minimum(calibration.min_score, "calibration")
         return Minimum(self._defaults.min_score, "setting")
 
@@ -175,14 +158,15 @@ class Knowledge:
         self, caller: Caller, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
     ) -> AsyncIterator[Step]:
         """See Calibrator.run. Raises NotFound, BadRequest."""
-        steps = self._calibrator.run(_scope(caller), knowledge, questions, precision)
+        await self.open()
+        steps = self._shelf().measures.calibrator.run(_scope(caller), knowledge, questions, precision)
         while (step := await self._run(lambda: next(steps, None))) is not None:
             yield step
 
     async def calibration(self, caller: Caller, knowledge: str) -> dict[str, Any]:
         """What the minimum score was measured on, and how much has changed since. Raises NotFound."""
-        drift = await self._run(lambda: self._calibrator.drift(caller.tenant, knowledge))
-        found = self._calibrator.current(caller.tenant, knowledge)
+        drift = await self._run(lambda: self._shelf().measures.calibrator.drift(caller.tenant, knowledge))
+        found = self._shelf().measures.calibrator.current(caller.tenant, knowledge)
         if found is None or drift is None:
             raise NotFound(f"'{knowledge}' is not calibrated: `breakeven calibrate --knowledge {knowledge}`")
         warning = outdated(knowledge, drift) if drift > MAX_DRIFT else None
@@ -192,20 +176,25 @@ class Knowledge:
         self, caller: Caller, knowledge: str, questions: Sequence[LabelledQuestion]
     ) -> AsyncIterator[RerankStep]:
         """See Reranking.run. Raises NotFound, BadRequest."""
-        steps = self._reranking.run(_scope(caller), knowledge, questions)
+        await self.open()
+        steps = self._shelf().measures.reranking.run(_scope(caller), knowledge, questions)
         while (step := await self._run(lambda: next(steps, None))) is not None:
             yield step
 
     async def reranking(self, caller: Caller, knowledge: str) -> dict[str, Any]:
         """What was measured of the configured reranker, and whether it is used. Raises NotFound."""
-        found = self._reranking.verdict(caller.tenant, knowledge)
+        await self.open()
+        reranking = self._shelf().measures.reranking
+        found = reranking.verdict(caller.tenant, knowledge)
         if found is None:
             raise NotFound(f"reranking was not measured on '{knowledge}': `{COMMAND.format(knowledge)}`")
-        return {**found.summary(), "used": await self._run(lambda: self._reranking.used(caller.tenant, knowledge))}
+        return {**found.summary(), "used": await self._run(lambda: reranking.used(caller.tenant, knowledge))}
 
     async def note(self) -> str | None:
         """What whoever starts the gateway should know."""
-        return await self._run(self._reranking.note)
+        if not self._shelf.opened:
+            return None
+        return await self._run(self._shelf().measures.reranking.note)
 
     async def search(self, caller: Caller, knowledge: str, fields: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
         """The search endpoint: `fields` as in the extension object, plus `query`."""
@@ -242,7 +231,9 @@ class Knowledge:
             raise UnknownModel(
                 f"the embedding model is {self.embedding_model!r}, not {str(model)[:100]!r}", param="model"
             )
-        texts = openai.embeddings_input(fields, self.embedding_model, self._embedder.dimensions)
+        await self.open()
+        embedder = self._shelf().embedder
+        texts = openai.embeddings_input(fields, self.embedding_model, embedder.dimensions)
         started = time.perf_counter()
         counts: list[int] = []
         vectors: list[Any] = []
@@ -250,8 +241,8 @@ class Knowledge:
         with trace.on_host():
             for at in range(0, len(texts), _TEXTS_AT_ONCE):
                 some = texts[at : at + _TEXTS_AT_ONCE]
-                counts += await self._run(partial(self._embedder.count_tokens, some))
-                vectors += list(await self._run(partial(self._embedder.encode, some)))
+                counts += await self._run(partial(embedder.count_tokens, some))
+                vectors += list(await self._run(partial(embedder.encode, some)))
         trace.embedded(time.perf_counter() - started, Tokens(prompt=sum(counts)))
         return {
             "object": "list",

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Lock
 
 from retrieval.batching import BatchingEmbedder
 from retrieval.calibrator import Calibrator
 from retrieval.chunking import Chunker
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
+from retrieval.embedder import Embedder, SentenceTransformerEmbedder, embedder_name, packaged_minilm
 from retrieval.errors import StoreLocked, UnreadableDocument
 from retrieval.folder import read, walk
 from retrieval.lock import OwnerLock
@@ -23,16 +25,56 @@ from retrieval.store import Servers, Store
 from retrieval.vectors import ChromaServer
 from serving.auth import LOCAL_OPERATOR
 from serving.engine.protocol import Progress
-from serving.knowledge import Knowledge, Measures, Threads
+from serving.knowledge import Knowledge
 from serving.sections import Settings
+from serving.shelf import Measures, Shelf, Threads
 
 _SEARCHES = 16  # at a time
 
 
+class Library:
+    """The shelf of a gateway; see Opening. `embedder` replaces the configured one."""
+
+    def __init__(self, settings: Settings, sandbox: Sandbox, embedder: Embedder | None) -> None:
+        self._settings, self._sandbox, self._embedder = settings, sandbox, embedder
+        self._lock = Lock()
+        self._shelf: Shelf | None = None
+
+    @property
+    def opened(self) -> bool:
+        """See Opening."""
+        return self._shelf is not None
+
+    def __call__(self) -> Shelf:
+        """See Opening."""
+        with self._lock:
+            if self._shelf is None:
+                self._shelf = self._open()
+            return self._shelf
+
+    def close(self) -> None:
+        """If it was opened."""
+        if self._shelf is not None:
+            self._shelf.store.close()
+
+    def _open(self) -> Shelf:
+        store, chosen = open_store(self._settings, self._embedder)
+        retriever = build_retriever(self._settings, store, chosen, self._sandbox)
+        return Shelf(retriever, store, chosen, open_measures(self._settings, retriever, store, chosen))
+
+
+def has_documents(settings: Settings) -> bool:
+    """Whether there may be documents to answer from: they are configured, or on servers, or some were stored before."""
+    wish = settings.retrieval
+    named = settings.knowledge or any(model.knowledge for model in settings.models.values())
+    stored = (settings.home / "chroma" / "chroma.sqlite3").exists()
+    return bool(named or stored or wish.chroma_url or wish.reranker or settings.database_url)
+
+
 async def open_knowledge(
     stack: AsyncExitStack, settings: Settings, progress: Progress, embedder: Embedder | None
-) -> tuple[Retriever, Knowledge]:
-    """The retriever, and what requests use of it, until `stack` ends. `embedder` replaces the configured one."""
+) -> tuple[Library, Knowledge]:
+    """The documents, and what requests use of them, until `stack` ends. `embedder` replaces the configured one."""
     # More than cores: threads that wait for the embedder are what it makes its batches of.
     executor = ThreadPoolExecutor(max_workers=_SEARCHES, thread_name_prefix="retrieval")
     stack.callback(executor.shutdown, cancel_futures=True)
@@ -40,13 +82,13 @@ async def open_knowledge(
     stack.callback(ingestion.shutdown, cancel_futures=True)
     sandbox = open_sandbox(settings)
     stack.callback(sandbox.close)  # before the executor waits: a file that is being parsed is given up
-    progress("loading the embedder and opening the store")
-    store, chosen = await asyncio.to_thread(open_store, settings, embedder)
-    stack.callback(store.close)
-    retriever = build_retriever(settings, store, chosen, sandbox)
-    measures = await asyncio.to_thread(open_measures, settings, retriever, store, chosen)
-    threads = Threads(executor, ingestion)
-    return retriever, Knowledge(retriever, store, chosen, threads, settings.retrieval, measures)
+    library = Library(settings, sandbox, embedder)
+    stack.callback(library.close)
+    if embedder is not None or has_documents(settings):
+        progress("loading the embedder and opening the store")
+        await asyncio.to_thread(library)
+    name = embedder.name if embedder is not None else embedder_name(configured_folder(settings))
+    return library, Knowledge(library, name, Threads(executor, ingestion), settings.retrieval)
 
 
 def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[Store, Embedder]:
@@ -103,8 +145,12 @@ def open_sandbox(settings: Settings) -> Sandbox:
 def open_embedder(settings: Settings) -> Embedder:
     """The configured embedding model, or the packaged one."""
     wish = settings.retrieval
-    folder = wish.embedder or packaged_minilm()
-    return SentenceTransformerEmbedder(folder, device=wish.device, threads=wish.threads)
+    return SentenceTransformerEmbedder(configured_folder(settings), device=wish.device, threads=wish.threads)
+
+
+def configured_folder(settings: Settings) -> Path:
+    """Of the embedding model."""
+    return settings.retrieval.embedder or packaged_minilm()
 
 
 def build_retriever(settings: Settings, store: Store, embedder: Embedder, sandbox: Sandbox) -> Retriever:
@@ -114,7 +160,7 @@ def build_retriever(settings: Settings, store: Store, embedder: Embedder, sandbo
     return Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens), policy, sandbox)
 
 
-def fill_knowledge(settings: Settings, retriever: Retriever, progress: Progress) -> list[str]:
+def fill_knowledge(settings: Settings, library: Library, progress: Progress) -> list[str]:
     """Ingest the configured sources into the local tenant. Returns one line per document that could not be read."""
     scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
     failures = []
@@ -125,7 +171,7 @@ def fill_knowledge(settings: Settings, retriever: Retriever, progress: Progress)
         for number, (label, path) in enumerate(documents, start=1):
             progress(f"{name}: document {number} of {len(documents)}")
             try:
-                retriever.ingest(scope, name, label, read(label, path, settings.server.max_document_bytes))
+                library().retriever.ingest(scope, name, label, read(label, path, settings.server.max_document_bytes))
             except UnreadableDocument as error:
                 failures.append(str(error))
     return failures

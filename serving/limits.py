@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import orjson
@@ -23,7 +24,7 @@ REFUSED: Mapping[str, str] = {
     "use_beam_search": "beam search multiplies the work of one request",
 }
 _SCORING = "it holds the whole prompt's logits in memory"
-_SCHEMA_FIELDS = ("structured_outputs", "response_format", "guided_json", "guided_regex", "guided_grammar")
+_SCHEMA_FIELDS = frozenset({"structured_outputs", "response_format", "guided_json", "guided_regex", "guided_grammar"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,19 @@ class Limits:
 
     def of(self, role: str) -> "Limits":
         """What a caller of this role may ask for."""
-        return self if role == "operator" else replace(self, max_scored_bytes=0)
+        return self if role == "operator" or not self.max_scored_bytes else _unscored(self)
+
+
+@cache
+def _unscored(limits: Limits) -> Limits:
+    return replace(limits, max_scored_bytes=0)
 
 
 def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
     """Refuse fields that can hurt other requests, and values over the limits. Raises BadRequest."""
-    for name, why in REFUSED.items():
-        if (value := fields.get(name)) is not None and value is not False:
+    for name in REFUSED.keys() & fields.keys():
+        if fields[name] is not None and fields[name] is not False:
+            why = REFUSED[name]
             raise BadRequest(f"`{name}` is not accepted: {why}", param=name, code="unsupported_parameter")
     _check_scoring(fields, limits)
     for name in ("n", "best_of"):
@@ -53,7 +60,7 @@ def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
     for name in ("top_logprobs", "logprobs"):
         if not isinstance(fields.get(name), bool):
             bounded(fields, name, 0, limits.max_logprobs)
-    for name in _SCHEMA_FIELDS:
+    for name in _SCHEMA_FIELDS & fields.keys():
         _check_schema(fields, name, limits)
     if fields.get("tool_choice") not in (None, "auto", "none"):
         _check_schema(fields, "tools", limits)  # a forced tool is a grammar too

@@ -1,6 +1,7 @@
 """Everything that takes every request's record: metrics, ledger, log, spending, budgets, and the live break-even."""
 
 import asyncio
+import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -56,7 +57,7 @@ class Observers:
 async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Machine, rollout: Rollout) -> Observers:
     """Raises LedgerError."""
     names, engine, prices, meter = rollout.catalogue.names, rollout.engine, machine.prices, machine.meter
-    metrics, spending = MetricsSink(prices, names), Spending(prices.gpu, names)
+    metrics, spending = MetricsSink(prices, names, settings.home), Spending(prices.gpu, names)
     metrics.registry.register(spending)
     metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
     ledger = await _open_ledger(stack, settings, machine, simulated=engine.simulated)
@@ -76,7 +77,9 @@ async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Mac
     budgets = await open_budgets(stack, settings, prices.gpu, paid, dearest, meter.accelerators)
     metrics.registry.register(BudgetCollector(budgets))
     recent = RecentRequests(ledger.database)
-    sinks = (metrics, ledger, LogSink(prices), recent, spending, budgets)
+    log = LogSink(sys.stderr)
+    stack.callback(log.close)
+    sinks = (metrics, ledger, log, recent, spending, budgets)
     return Observers(metrics, recent, budgets, economics, sinks)
 
 

@@ -125,9 +125,9 @@ def encode(fields: Mapping[str, Any]) -> bytes:
 
 def check_offered(fields: Mapping[str, Any], missing: Mapping[str, str]) -> None:
     """Refuse what would be ignored; `missing` says why. Raises NotOffered."""
-    for name, why in missing.items():
-        if fields.get(name) not in (None, False, ["text"]):
-            raise NotOffered(f"`{name}` is not offered: {why}", param=name)
+    for name in missing.keys() & fields.keys():
+        if fields[name] not in (None, False, ["text"]):
+            raise NotOffered(f"`{name}` is not offered: {missing[name]}", param=name)
 
 
 def parse_extension(value: Any, limits: Limits) -> Extension:

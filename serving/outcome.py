@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, Protocol
 
 import orjson
@@ -19,24 +18,32 @@ logger = logging.getLogger("breakeven")
 SHUTTING_DOWN = EngineUnavailable("the gateway is shutting down; send the request again", code="shutting_down")
 
 
-@contextmanager
-def recorded(trace: Trace) -> Iterator[None]:
+class recorded:  # a name like those of contextlib: it is used in a `with`
     """Ends the trace with whatever is raised inside. A fault of ours becomes an InternalError that names it."""
-    try:
-        yield
-    except GatewayError as error:
-        error.request_id = trace.id
-        trace.end("error", error.status, error.code)
-        raise
-    except asyncio.CancelledError as stop:
-        cancelled(trace, stop)
-        raise
-    except Exception:
-        logger.exception("%s failed", trace.id)
-        trace.end("error", InternalError.status)
-        failure = InternalError(f"the gateway failed; its log has the details under {trace.id}")
-        failure.request_id = trace.id
-        raise failure from None
+
+    __slots__ = ("_trace",)
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        trace = self._trace
+        if isinstance(error, GatewayError):
+            error.request_id = trace.id
+            trace.end("error", error.status, error.code)
+        elif isinstance(error, asyncio.CancelledError):
+            cancelled(trace, error)
+        elif isinstance(error, Exception):
+            logger.error("%s failed", trace.id, exc_info=error)
+            trace.end("error", InternalError.status)
+            failure = InternalError(f"the gateway failed; its log has the details under {trace.id}")
+            failure.request_id = trace.id
+            raise failure from None
 
 
 def cancelled(trace: Trace, stop: asyncio.CancelledError, tokens: Tokens | None = None) -> bool:
@@ -85,14 +92,9 @@ async def follow(trace: Trace, response: EngineResponse, relay: StreamRelay, rep
     return True
 
 
-async def read(response: EngineResponse) -> bytes:
-    """The whole body."""
-    return b"".join([piece async for piece in response.chunks()])
-
-
 async def read_answer(trace: Trace, response: EngineResponse) -> dict[str, Any]:
     """The whole JSON answer. Raises UpstreamFailed if it is not whole."""
-    body = await read(response)
+    body = await response.read()
     trace.saw_bytes()
     try:
         answer: dict[str, Any] = orjson.loads(body)

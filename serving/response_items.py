@@ -80,7 +80,8 @@ def parse(body: bytes, limits: Limits) -> ResponseRequest:
     include = fields.get("include") or []
     if not isinstance(include, list):
         raise BadRequest("`include` must be a list", param="include")
-    rest |= {"input": items, "include": [each for each in include if each != RESULTS], "store": False}
+    left = [each for each in include if each != RESULTS]
+    rest = {**rest, "input": items, "include": left, "store": False}
     shown["store"] = False
     return ResponseRequest(model, stream, _question(items), search, RESULTS in include, extension, rest, shown)
 

@@ -16,7 +16,7 @@ from serving.completions import COST_HEADER, Completions, Runtime
 from serving.engine.protocol import EngineResponse
 from serving.errors import from_engine
 from serving.models import Served
-from serving.outcome import follow, read, read_answer, recorded
+from serving.outcome import follow, read_answer, recorded
 from serving.reply import Reply
 from serving.response_items import Item, ResponseRequest
 from serving.response_stream import ResponseRelay, as_stream, tokens_of
@@ -98,7 +98,7 @@ class Responses:
         await trace.enter_engine()
         async with self._runtime.engine.post(PATH, openai.encode(fields)) as response:
             if response.status != 200:
-                raise from_engine(response.status, await read(response))
+                raise from_engine(response.status, await response.read())
             if request.stream:
                 return await self._stream(trace, request, response, found, reply)
             return await self._whole(trace, request, response, found, reply)

@@ -8,7 +8,7 @@ anyone an answer. What the classification took is part of the request's tokens, 
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -19,7 +19,6 @@ from serving.accounting.record import Routed, RouteReason, Tokens
 from serving.engine.protocol import Engine
 from serving.errors import BadRequest, GatewayError, UpstreamFailed, from_engine
 from serving.models import Served
-from serving.outcome import read
 from serving.relay import tokens_of
 from serving.rollout.traffic import Traffic
 from serving.sections import Router
@@ -39,18 +38,22 @@ class Routing:
         The choice is made once: what the router and the chosen model meant then holds to the end of the request.
         Raises UnknownModel, AdapterUnavailable, BadRequest.
         """
-        async with AsyncExitStack() as stack:
-            served = await stack.enter_async_context(self._traffic.admit(trace, model, user))
-            if (router := served.settings.router) is not None:
-                if not question:
-                    raise BadRequest(
-                        f"`{served.name}` routes by the last user message: use POST /v1/chat/completions or "
-                        "/v1/responses with one",
-                        param="model",
-                    )
-                chosen = await self._choose(trace, router, user, question)
-                served = await stack.enter_async_context(self._traffic.admit(trace, chosen, user))
-            yield served
+        served = await self._traffic.enter(trace, model, user)
+        try:
+            if (router := served.settings.router) is None:
+                yield served
+                return
+            if not question:
+                raise BadRequest(
+                    f"`{served.name}` routes by the last user message: use POST /v1/chat/completions or "
+                    "/v1/responses with one",
+                    param="model",
+                )
+            chosen = await self._choose(trace, router, user, question)
+            async with self._traffic.admit(trace, chosen, user) as answering:
+                yield answering
+        finally:
+            self._traffic.leave(served)
 
     async def _choose(self, trace: Trace, router: Router, user: Any, question: str) -> str:
         name = trace.model
@@ -77,7 +80,7 @@ class Routing:
         await trace.enter_engine()
         try:
             async with self._engine.post(path, body) as response:
-                said = await read(response)
+                said = await response.read()
             if response.status != 200:
                 raise from_engine(response.status, said)
             label, confidence, tokens = _read(said)

@@ -65,8 +65,12 @@ class Engine(Section):
     max_cpu_loras: int = Field(
         16,
         ge=1,
-        description="Adapters kept in the machine's memory. On a CPU each has a slot of its own, and this is how many "
-        "versions one engine process can take.",
+        description="Adapters kept in the machine's memory. On a CPU without `cpu_lora_plugin` each has a slot of its "
+        "own, and this is how many versions one engine process can take.",
+    )
+    cpu_lora_plugin: bool = Field(
+        True,
+        description="On a CPU: our operations for adapters in vLLM, several times faster, and adapters are swapped.",
     )
     tool_call_parser: str = Field("hermes", description="vLLM's parser for tool calls of this base model.")
     cpu_kv_cache_gib: int = Field(1, ge=1, description="On a CPU: GiB of memory for the key-value cache.")

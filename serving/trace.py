@@ -1,14 +1,26 @@
 """Follows one request while it runs and turns it into its record when it ends, exactly once."""
 
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import count
+from uuid import uuid4
 
 from retrieval.pipeline import Retrieval
+from serving.accounting.cost import Prices, priced
 from serving.accounting.meter import Meter
-from serving.accounting.record import Outcome, RequestRecord, Routed, Share, Sink, Times, Tokens, Unfinished
+from serving.accounting.record import (
+    Outcome,
+    RequestCost,
+    RequestRecord,
+    Routed,
+    Share,
+    Sink,
+    Times,
+    Tokens,
+    Unfinished,
+)
 from serving.admission.door import Place
 from serving.auth import Caller
 from serving.budgets.budgets import WARNING_HEADER, Budgets
@@ -16,6 +28,14 @@ from serving.budgets.budgets import WARNING_HEADER, Budgets
 # What a record says where the request never got as far as a served model.
 UNRESOLVED = "-"
 CLIENT_CLOSED = 499
+
+# Ids are counted, not drawn: that is cheaper, and rows in the ledger's index stay in order. The process is drawn.
+_PROCESS = uuid4().hex[:14]
+_COUNT = count(1)
+
+
+def _next_id() -> str:
+    return f"req-{_PROCESS}{next(_COUNT):010x}"
 
 
 @dataclass(slots=True)
@@ -26,10 +46,11 @@ class Trace:
     endpoint: str
     meter: Meter
     sinks: Sequence[Sink]
+    prices: Prices
     simulated: bool
     place: Place
     budgets: Budgets
-    id: str = field(default_factory=lambda: f"req-{uuid.uuid4().hex[:24]}")
+    id: str = field(default_factory=_next_id)
     model: str = UNRESOLVED
     engine_model: str = UNRESOLVED
     adapter: str | None = None
@@ -48,9 +69,14 @@ class Trace:
     unmatched_citations: int = 0
     tokens: Tokens = Tokens()
     share: Share = Share()
-    times: Times = field(default_factory=lambda: Times(received=time.monotonic()))
+    received: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
     _warning: str | None = None
+    _cost: RequestCost | None = None
+    _embed_s: float | None = None
+    _search_s: float | None = None
+    _rerank_s: float | None = None
+    _sent: float | None = None
     _ticket: float | None = None
     _host: float | None = None
     _prefill_s: float | None = None
@@ -76,13 +102,12 @@ class Trace:
 
     def searched(self, found: Retrieval) -> None:
         """The documents were searched."""
-        embed_s, search_s = found.embed_seconds, found.search_seconds
-        self.times = replace(self.times, embed_s=embed_s, search_s=search_s, rerank_s=found.rerank_seconds)
+        self._embed_s, self._search_s, self._rerank_s = found.embed_seconds, found.search_seconds, found.rerank_seconds
         self.passages, self.best_score = len(found.passages), found.best_score
 
     def embedded(self, embed_s: float, tokens: Tokens) -> None:
         """Texts were embedded; no accelerator time of the engine was used."""
-        self.times = replace(self.times, embed_s=embed_s)
+        self._embed_s = embed_s
         self.tokens = tokens
 
     @contextmanager
@@ -94,12 +119,12 @@ class Trace:
             yield
         finally:
             self.share += Share(host_s=self.meter.end_host(self._host))
-            self._host = None
+            self._host = self._cost = None
 
     async def enter_engine(self) -> None:
         """Return when the engine can have the request; it has it from then on. Raises Overloaded."""
         await self.place.enter()
-        self.times = replace(self.times, engine_sent=time.monotonic())
+        self._sent = time.monotonic()
         self.meter.running_requests[self.id] = self
         self._ticket = self.meter.begin()
 
@@ -118,9 +143,21 @@ class Trace:
         """
         if self._ticket is None:
             return
-        self.share += self.meter.end(self._ticket, completed=completed)
-        self._ticket = None
-        self.tokens += replace(tokens, retrieved=round(tokens.prompt * self.retrieved_share))
+        share = self.meter.end(self._ticket, completed=completed)
+        self._ticket, self._cost = None, None
+        retrieved = round(tokens.prompt * self.retrieved_share)
+        tokens = Tokens(tokens.prompt, tokens.cached, retrieved, tokens.completion, tokens.estimated)
+        self.share += share
+        self.tokens += tokens
+
+    @property
+    def cost(self) -> RequestCost:
+        """Of what it has taken so far."""
+        if self._cost is None:
+            # Embedded texts are no chat tokens: what a hosted chat model charges says nothing about them.
+            hosted = Tokens() if self.endpoint == "embeddings" else self.tokens
+            self._cost = priced(self.share, hosted, self.prices)
+        return self._cost
 
     def end(self, outcome: Outcome, status: int, error_code: str | None = None, tokens: Tokens | None = None) -> None:
         """Emit the record; a second call does nothing."""
@@ -131,7 +168,8 @@ class Trace:
         complete = outcome == "complete"
         self.leave_engine(tokens or Tokens(), completed=complete)
         self.place.leave(completed=complete)
-        times = replace(self.times, first_token=self._first, last_token=self._last, ended=time.monotonic())
+        stages = (self._embed_s, self._search_s, self._rerank_s)
+        times = Times(self.received, self._sent, self._first, self._last, time.monotonic(), *stages)
         record = RequestRecord(
             id=self.id,
             started_at=self.started_at,
@@ -151,6 +189,7 @@ class Trace:
             tokens=self.tokens,
             times=times,
             share=self.share,
+            cost=self.cost,
             simulated=self.simulated,
             cited=self.cited,
             unmatched_citations=self.unmatched_citations,

@@ -23,10 +23,11 @@ from benchmarks.origin import Origin
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to evaluate. `served` overrides the served model that is found for the adapter; `against` is another one to
-    ask the same; `work` keeps answers; `command` is the evaluation as anyone can repeat it."""
+    """What to evaluate: an adapter, or the served model `served` as it is; with both, the adapter as `served` serves
+    it. `against` is another one to ask the same; `work` keeps answers; `command` is the evaluation
+    as anyone can repeat it."""
 
-    adapter: AdapterVersion
+    adapter: AdapterVersion | None
     endpoint: Endpoint
     work: Path
     command: str
@@ -39,7 +40,7 @@ class Result:
     """One task's. `against` has the other model's figures under the same names; `compared` those of both together."""
 
     task: str
-    adapter: str
+    adapter: str | None
     served: str
     questions: int
     refused: int
@@ -71,7 +72,8 @@ def evaluate(plan: Plan, tasks: Sequence[Task], registry: Registry, out: Path | 
         against = plan.against or (base if task.needs_base else None)
         result = asyncio.run(_evaluate(plan, task, asked, served, against))
         _show(result, output)
-        _keep(result, registry, plan.adapter)
+        if plan.adapter is not None:
+            _keep(result, registry, plan.adapter)
         results.append(result)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -84,18 +86,22 @@ async def _find(plan: Plan, needs_base: bool) -> tuple[str, str | None]:
     base = next((model.id for model in models if model.alone and model.adapter is None), None)
     if needs_base and plan.against is None and base is None:
         raise TaskError("no served model is the plain base model: give one with --against")
-    return plan.served or _serving(models, plan.adapter.engine_name), base
+    return plan.served or _serving(models, plan.adapter), base
 
 
-def _serving(models: Sequence[Offered], engine_name: str) -> str:
+def _serving(models: Sequence[Offered], adapter: AdapterVersion | None) -> str:
     """A served model with this adapter and nothing else, or the version itself, which operators can ask by its name."""
+    if adapter is None:
+        raise TaskError("name an adapter or a served model to evaluate")
+    engine_name = adapter.engine_name
     return next((model.id for model in models if model.adapter == engine_name and model.alone), engine_name)
 
 
 async def _evaluate(plan: Plan, task: Task, questions: Sequence[Question], served: str, against: str | None) -> Result:
     origin = Origin.here(plan.command)
     answers, scored = await _ask(plan, task, questions, served)
-    _require_version(answers, plan.adapter.engine_name, served)
+    if plan.adapter is not None:
+        _require_version(answers, plan.adapter.engine_name, served)
     compared: Sequence[Figure] = ()
     theirs: Sequence[Figure] = ()
     if against is not None:
@@ -103,7 +109,7 @@ async def _evaluate(plan: Plan, task: Task, questions: Sequence[Question], serve
         compared, theirs = task.compare(questions, answers, others), _named(task, judged)
     return Result(
         task=task.name,
-        adapter=plan.adapter.engine_name,
+        adapter=plan.adapter.engine_name if plan.adapter else None,
         served=served,
         questions=len(questions),
         refused=sum(answer.error is not None for answer in answers),
@@ -122,7 +128,7 @@ async def _evaluate(plan: Plan, task: Task, questions: Sequence[Question], serve
 async def _ask(plan: Plan, task: Task, questions: Sequence[Question], model: str) -> tuple[list[Answer], Scored]:
     columns = (TextColumn(f"{task.name}: {{task.description}}"), BarColumn(), MofNCompleteColumn())
     bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
-    folder = plan.work / plan.adapter.engine_name
+    folder = plan.work / (plan.adapter.engine_name if plan.adapter else "models")
     with Kept(folder, f"{task.name}-{model.replace('/', '-')}") as kept, bar as progress:
         answers = await ask_all(plan.endpoint, model, task.asks(questions), kept, progress)
         scored = task.score(questions, answers)
@@ -155,10 +161,12 @@ def _service(answers: Sequence[Answer]) -> list[Figure]:
 
 
 def _show(result: Result, output: Console) -> None:
-    what = f"{result.task}: {result.questions} questions to {result.served} ({result.adapter})"
+    what = f"{result.task}: {result.questions} questions to {result.served}"
+    what += f" ({result.adapter})" if result.adapter else ""
     output.print(what, markup=False)
     if result.simulated:
-        output.print("  SIMULATED: no model is behind these answers; nothing goes into the manifest")
+        kept = "; nothing goes into the manifest" if result.adapter else ""
+        output.print(f"  SIMULATED: no model is behind these answers{kept}")
     if result.refused:
         output.print(f"  {result.refused} requests were refused and count as wrong")
     theirs = {figure.name: figure for figure in result.against}

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims.expression import Call, Expression, Measured, Number, leaves, replaced
-from benchmarks.errors import ClaimError
+from benchmarks.errors import BenchmarkError, ClaimError
+from benchmarks.experiments.document import document
+from benchmarks.prices import load_prices
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,11 +57,17 @@ def _readings(path: Path, shown: str, wanted: tuple[Measured, ...]) -> Iterator[
             if (found := _at(content, place)) is not None:
                 numbers[leaf] = _number(found, leaf.unit, f"{shown}: {place}", device)
         if len(numbers) == len(wanted):
-            yield f"{path.stem} {entry}".strip(), numbers
+            yield f"{path.name.partition('.')[0]} {entry}".strip(), numbers
 
 
 @cache
 def _content(path: Path) -> Any:
+    if ".jsonl" in path.suffixes:
+        # Raw timings of load runs: what they say is derived, here as in the report.
+        try:
+            return document(path, load_prices())
+        except BenchmarkError as error:
+            raise ClaimError(f"cannot use the results file {path.name}: {error}") from error
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except (OSError, ValueError) as error:
@@ -106,4 +114,6 @@ def _device(content: Any) -> str:
     origin = content.get("origin", {}) if isinstance(content, dict) else {}
     if device := origin.get("device") or origin.get("gpu"):
         return str(device)
+    if gpus := origin.get("gpus"):
+        return str(gpus[0]["name"])
     return f"CPU ({origin['cpu_model']}, {origin['cores']} cores)" if "cpu_model" in origin else "CPU"

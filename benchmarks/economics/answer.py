@@ -116,13 +116,7 @@ def _queue(scenario: Scenario, own: Staircase, volume: Decimal) -> QueueCheck | 
 
 def _compare(scenario: Scenario, own: Staircase, volume: Decimal, draws: int, seed: int) -> Comparison:
     hosted = hosted_bill(scenario)
-    outlook = scenario.outlook
-    trends = Trends(
-        outlook.growth_per_month.value,
-        outlook.api_price_decline_per_year.value,
-        outlook.gpu_price_decline_per_year.value,
-    )
-    ahead = months_ahead(own, hosted, volume, HORIZON_MONTHS, trends)
+    ahead = months_ahead(own, hosted, volume, HORIZON_MONTHS, trends_of(scenario))
     return Comparison(
         model=scenario.choices.hosted_model,
         hosted=hosted,
@@ -132,6 +126,16 @@ def _compare(scenario: Scenario, own: Staircase, volume: Decimal, draws: int, se
         bars=tornado(scenario, volume),
         saved_usd=hosted.usd(volume) - own.usd(volume),
         payback_month=payback_month(ahead, scenario.upkeep.setup_usd.value),
+    )
+
+
+def trends_of(scenario: Scenario) -> Trends:
+    """How the months ahead differ."""
+    outlook = scenario.outlook
+    return Trends(
+        outlook.growth_per_month.value,
+        outlook.api_price_decline_per_year.value,
+        outlook.gpu_price_decline_per_year.value,
     )
 
 

@@ -55,7 +55,8 @@ class LiveEconomics:
         self._book, self._terms, self._today = book, terms, today
         if wrong := [name for name in _NOT_ASSUMED if name in terms.assumptions]:
             raise ModelError(f"cost.assumptions: {wrong[0]} is not assumed here but measured or set under cost")
-        ask(book, today(), ("cost.assumptions", {**terms.assumptions, "hosted": list(terms.hosted)}))
+        if terms.hosted:
+            ask(book, today(), ("cost.assumptions", {**terms.assumptions, "hosted": list(terms.hosted)}))
         if terms.retrieval is not None:
             book.unit(terms.retrieval)
 
@@ -63,7 +64,13 @@ class LiveEconomics:
         """See Economist."""
         kind = "simulated" if seen.simulated else "measured"
         measured = _measured(seen)
-        missing = _missing(seen)
+        missing = _missing(seen) if self._terms.hosted else ["cost.hosted_models names nothing to compare with"]
+        found = None
+        if not missing:
+            try:
+                found = self._answer(seen)
+            except ModelError as error:  # traffic that the model cannot hold, such as a clock that was set back
+                missing = [str(error)]
         document: dict[str, Any] = {
             "object": "breakeven.economics",
             "status": "not yet measured" if missing else kind,
@@ -81,7 +88,6 @@ class LiveEconomics:
             "inputs": {},
             "notes": [],
         }
-        found = None if missing else self._answer(seen)
         if found is not None:
             document["hosted"] = comparisons(found, seen.whole.queries)
             document["inputs"] = _told(found.inputs, kind)

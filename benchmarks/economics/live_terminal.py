@@ -29,7 +29,7 @@ def frame(document: Mapping[str, Any], where: str, width: int) -> RenderableType
         parts += [_measured(document["measured"], width), Text(), _bill(document["bill"]), Text()]
     if document["missing"]:
         missing = " and ".join(document["missing"])
-        parts.append(Text.assemble(("Break-even: not yet measured.", "bold"), f" So far {missing}."))
+        parts.append(Text.assemble(("Break-even: not yet measured: ", "bold"), f"{missing}."))
         return Group(*parts)
     parts += [_hosted(document["hosted"], width), Text()]
     parts += [Text(each["verdict"]) for each in document["hosted"]]

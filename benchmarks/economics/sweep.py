@@ -11,22 +11,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.errors import ModelError
-from benchmarks.plan import Slo
-from benchmarks.summary import percentile
+from benchmarks.load.plan import Slo
+from benchmarks.load.summary import percentile
 
 
 @dataclass(frozen=True, slots=True)
 class SweepPoint:
-    """One run of the sweep: arrivals per second, and p95 latencies in seconds counted from the scheduled arrival."""
+    """One run of the sweep: arrivals per second, and p95 latencies in seconds counted from the scheduled arrival;
+    between tokens, of each request's mean."""
 
     queries_per_s: float
     ttft_p95_s: float
     e2e_p95_s: float
+    itl_p95_s: float = 0.0
 
 
-def sweep_point(queries_per_s: float, ttfts_s: Iterable[float | None], e2es_s: Iterable[float | None]) -> SweepPoint:
+def sweep_point(
+    queries_per_s: float,
+    ttfts_s: Iterable[float | None],
+    e2es_s: Iterable[float | None],
+    itls_s: Iterable[float | None] = (0.0,),
+) -> SweepPoint:
     """A run from its requests. A request that failed has None and counts as infinitely late."""
-    return SweepPoint(queries_per_s, _p95(ttfts_s), _p95(e2es_s))
+    return SweepPoint(queries_per_s, _p95(ttfts_s), _p95(e2es_s), _p95(itls_s))
 
 
 def _p95(values: Iterable[float | None]) -> float:
@@ -90,6 +97,7 @@ def _load(group: Sequence[SweepPoint], slo: Slo) -> float:
         max(
             point.ttft_p95_s / slo.ttft_s if slo.ttft_s is not None else 0.0,
             point.e2e_p95_s / slo.e2e_s if slo.e2e_s is not None else 0.0,
+            point.itl_p95_s / slo.itl_s if slo.itl_s is not None else 0.0,
         )
         for point in group
     ]

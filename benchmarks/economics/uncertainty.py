@@ -1,6 +1,6 @@
 """How sure an answer is: resampled measurements, and draws over everything uncertain (formula 12). All seeded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -128,19 +128,49 @@ def _finite(volume: float) -> float | None:
 
 def monte_carlo(scenario: Scenario, volume: Decimal, draws: int = 1000, seed: int = 0) -> Draws:
     """Draws every uncertain figure by itself, triangular over its bounds, and solves each draw exactly."""
-    random = np.random.default_rng(seed)
-    uncertain: dict[str, list[float]] = {}
-    for name, figure in figures(scenario).items():
-        (low, high), (least, most) = figure.bounds(), limits(name)
-        if low < high:
-            drawn = random.triangular(float(low), float(figure.value), float(high), draws)
-            uncertain[name] = drawn.clip(float(least), float(most)).tolist()
     first, safe, saved = [], [], []
-    for number in range(draws):
-        drawn_scenario = with_values(scenario, {name: Decimal(column[number]) for name, column in uncertain.items()})
-        own, hosted = self_hosted(drawn_scenario), hosted_bill(drawn_scenario)
+    for drawn in drawn_scenarios(scenario, draws, seed):
+        own, hosted = self_hosted(drawn), hosted_bill(drawn)
         found = break_even(own, hosted)
         first.append(_INFINITE if found.first is None else float(found.first))
         safe.append(_INFINITE if found.safe is None else float(found.safe))
         saved.append(float(hosted.usd(volume) - own.usd(volume)))
     return Draws(tuple(first), tuple(safe), tuple(saved), volume, seed)
+
+
+def drawn_scenarios(scenario: Scenario, draws: int, seed: int) -> Iterator[Scenario]:
+    """The scenario with every uncertain figure drawn, so many times."""
+    random = np.random.default_rng(seed)
+    uncertain: dict[str, list[float]] = {}
+    for name, figure in figures(scenario).items():
+        (low, high), (least, most) = figure.bounds(), limits(name)
+        if low < high:
+            column = random.triangular(float(low), float(figure.value), float(high), draws)
+            uncertain[name] = column.clip(float(least), float(most)).tolist()
+    for number in range(draws):
+        yield with_values(scenario, {name: Decimal(column[number]) for name, column in uncertain.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Percentiles 5 and 95 of the two bills at some volumes, USD a month."""
+
+    volumes: tuple[float, ...]
+    own_usd: tuple[tuple[float, float], ...]
+    hosted_usd: tuple[tuple[float, float], ...]
+
+
+def bill_band(scenario: Scenario, volumes: Sequence[Decimal], draws: int = 200, seed: int = 0) -> Band:
+    """How far both bills may lie from the drawn curves; the draws are those of the break-even volumes."""
+    own: list[list[float]] = []
+    hosted: list[list[float]] = []
+    for drawn in drawn_scenarios(scenario, draws, seed):
+        mine, theirs = self_hosted(drawn), hosted_bill(drawn)
+        own.append([float(mine.usd(volume)) for volume in volumes])
+        hosted.append([float(theirs.usd(volume)) for volume in volumes])
+    return Band(tuple(map(float, volumes)), _edges(own), _edges(hosted))
+
+
+def _edges(drawn: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    low, high = np.percentile(np.asarray(drawn), [5, 95], axis=0)
+    return tuple(zip(map(float, low), map(float, high), strict=True))

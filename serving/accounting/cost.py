@@ -1,16 +1,15 @@
 """Seconds and tokens to money. Pure functions; money is Decimal, in US dollars."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from serving.accounting.record import Share, Tokens
+from serving.accounting.record import RequestCost, Share, Tokens
 
 _SECONDS_PER_HOUR = Decimal(3600)
 _MILLION = Decimal(1_000_000)
 # A tenth of a nano-dollar: well under the cost of one token, and short enough to read.
-_QUANTUM = Decimal("1e-10")
+_FORMAT = ".10f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +48,6 @@ class Prices:
     hosted: tuple[ApiPrice, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RequestCost:
-    """`usage_usd`: the request's share of the time in which the hardware worked, for an answer or to retrieve.
-    `allocation_usd`: that plus its share of idle time."""
-
-    usage_usd: Decimal
-    allocation_usd: Decimal
-
-
 def seconds_usd(seconds: float, price: GpuPrice) -> Decimal:
     """What `seconds` of one accelerator cost."""
     return Decimal(seconds) * price.usd_per_hour / _SECONDS_PER_HOUR
@@ -67,6 +57,13 @@ def request_cost(share: Share, price: GpuPrice) -> RequestCost:
     """Self-hosted cost of one request from its share of accelerator seconds."""
     usage = seconds_usd(share.busy_s + share.host_s, price)
     return RequestCost(usage, usage + seconds_usd(share.idle_s, price))
+
+
+def priced(share: Share, tokens: Tokens, prices: Prices) -> RequestCost:
+    """The same, with what the tokens would cost at each hosted model."""
+    own = request_cost(share, prices.gpu)
+    hosted = {price.id: hosted_usd(tokens, price) for price in prices.hosted}
+    return RequestCost(own.usage_usd, own.allocation_usd, hosted)
 
 
 def hosted_usd(tokens: Tokens, price: ApiPrice) -> Decimal:
@@ -81,13 +78,11 @@ def hosted_usd(tokens: Tokens, price: ApiPrice) -> Decimal:
 
 def money(usd: Decimal) -> str:
     """US dollars as a plain decimal string without an exponent."""
-    return format(usd.quantize(_QUANTUM), "f")
+    return format(usd, _FORMAT)
 
 
-def cost_object(share: Share, tokens: Tokens, prices: Prices, *, simulated: bool) -> dict[str, Any]:
+def cost_object(cost: RequestCost, share: Share, gpu: GpuPrice, *, simulated: bool) -> dict[str, Any]:
     """The response's `breakeven.cost` object."""
-    cost = request_cost(share, prices.gpu)
-    gpu = prices.gpu
     return {
         "currency": "USD",
         "allocation_usd": money(cost.allocation_usd),
@@ -103,10 +98,5 @@ def cost_object(share: Share, tokens: Tokens, prices: Prices, *, simulated: bool
             "as_of": gpu.as_of,
             "basis": gpu.basis,
         },
-        "hosted_equivalent_usd": hosted_equivalents(tokens, prices.hosted),
+        "hosted_equivalent_usd": {model: money(usd) for model, usd in cost.hosted_usd.items()},
     }
-
-
-def hosted_equivalents(tokens: Tokens, hosted: Sequence[ApiPrice]) -> Mapping[str, str]:
-    """List-price cost of the same tokens at each hosted model, by its id."""
-    return {price.id: money(hosted_usd(tokens, price)) for price in hosted}

@@ -47,7 +47,7 @@ class Economist(Protocol):
         """What the window says, and what it does not say yet."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Economics(Collector):
     """`window_s` and `refresh_s` are the gauges'; a document is computed again when it is older than `refresh_s`."""
 
@@ -79,6 +79,8 @@ class Economics(Collector):
                 self._latest = await asyncio.to_thread(self._appraise, self.window_s)
             except LedgerError as error:
                 logger.error("break-even gauges stay as they were: %s", error)
+            except Exception:  # one odd window must not end them for good
+                logger.exception("break-even gauges stay as they were")
             await asyncio.sleep(self.refresh_s)
 
     def collect(self) -> Iterable[Metric]:

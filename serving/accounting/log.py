@@ -1,38 +1,80 @@
-"""One log line per request: what an operator wants to see scroll by."""
+"""One line of JSON per request: what an operator wants to see scroll by, and what a log collector reads.
+
+Lines are written a few times a second, not one by one: a write for each would cost as much as counting it everywhere
+else. A killed process loses those of its last half second; the ledger has the same requests.
+"""
 
 import logging
+import threading
+from datetime import UTC, datetime
+from typing import TextIO
 
-from serving.accounting.cost import Prices, money, request_cost
+import orjson
+
+from serving.accounting.cost import money
 from serving.accounting.record import RequestRecord
 
 logger = logging.getLogger("breakeven.requests")
 
+FLUSH_INTERVAL_S = 0.5
+
 
 class LogSink:
-    """Writes records to the logger `breakeven.requests` at level INFO."""
+    """Writes records to `stream` while the logger `breakeven.requests` is enabled for INFO."""
 
-    def __init__(self, prices: Prices) -> None:
-        self._prices = prices
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._records: list[RequestRecord] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._write_forever, name="requests log", daemon=True)
+        self._thread.start()
 
     def record(self, record: RequestRecord) -> None:
         """See Sink."""
-        if not logger.isEnabledFor(logging.INFO):
-            return
-        tokens = record.tokens
-        milliseconds = (record.times.ended - record.times.received) * 1000
-        cost = money(request_cost(record.share, self._prices.gpu).allocation_usd)
-        logger.info(
-            "%s %s %s %d %s%s  %.0f ms  prompt %d (cached %d, retrieved %d)  completion %d  $%s",
-            record.id,
-            record.tenant,
-            record.model,
-            record.status,
-            record.outcome,
-            f" ({record.error_code})" if record.error_code else "",
-            milliseconds,
-            tokens.prompt,
-            tokens.cached,
-            tokens.retrieved,
-            tokens.completion,
-            cost,
-        )
+        if logger.isEnabledFor(logging.INFO):
+            self._records.append(record)
+
+    def close(self) -> None:
+        """Write what is left and end the thread."""
+        self._ended.set()
+        self._thread.join(timeout=10)
+
+    def _write_forever(self) -> None:
+        ended = False
+        while not ended:
+            ended = self._ended.wait(FLUSH_INTERVAL_S)
+            records, self._records = self._records, []
+            if records:
+                self._write(b"".join(map(line, records)).decode())
+
+    def _write(self, lines: str) -> None:
+        try:
+            self._stream.write(lines)
+            self._stream.flush()
+        except (OSError, ValueError) as error:  # a closed terminal must not end the metering of requests
+            logger.error("the log of requests cannot be written: %s", error)
+
+
+def line(record: RequestRecord) -> bytes:
+    """The record as one line of JSON."""
+    times, tokens = record.times, record.tokens
+    said = {
+        "time": datetime.fromtimestamp(record.started_at, UTC),
+        "request_id": record.id,
+        "tenant": record.tenant,
+        "key": record.key_id,
+        "endpoint": record.endpoint,
+        "model": record.model,
+        "adapter": record.adapter,
+        "knowledge": record.knowledge,
+        "status": record.status,
+        "outcome": record.outcome,
+        "error": record.error_code,
+        "stream": record.stream,
+        "seconds": round(times.ended - times.received, 6),
+        "first_token_seconds": None if times.first_token is None else round(times.first_token - times.received, 6),
+        "tokens": tokens.counts(),
+        "cost_usd": money(record.cost.allocation_usd),
+        "simulated": record.simulated,
+    }
+    return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)

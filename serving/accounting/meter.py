@@ -54,7 +54,7 @@ class Meter:
         self._clock = clock
         self.accelerators = accelerators
         self._half_life_s = half_life_s
-        self._now = clock()
+        self._now = self._began = clock()
         self._running = self._hosted = 0
         self._virtual = self._host_virtual = 0.0
         self._busy = self._host = self._idle = self._pool = 0.0
@@ -64,6 +64,11 @@ class Meter:
     def running(self) -> int:
         """Requests in the engine now."""
         return self._running
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was made, by the clock."""
+        return self._clock() - self._began
 
     def begin(self) -> float:
         """A request enters the engine. Returns the ticket that `end` takes."""

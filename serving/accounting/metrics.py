@@ -4,15 +4,18 @@ Labels are bounded: `model` is always the name of a served model, never what a c
 touched yet are there with zero for every served model, so that a rate over them works from the first scrape.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from serving.accounting.cost import GpuPrice, Prices, hosted_usd, request_cost, seconds_usd
+from serving.accounting.cost import GpuPrice, Prices, seconds_usd
+from serving.accounting.health_metrics import ErrorMetrics, HealthCollector
 from serving.accounting.meter import Bill
 from serving.accounting.record import Outcome, RequestRecord
 from serving.accounting.refusal_metrics import RefusalMetrics
@@ -61,13 +64,31 @@ class _EngineCollector(Collector):
         yield restarts
 
 
-class MetricsSink:
-    """Counts records."""
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """Those of one served model, looked up once: that takes longer than counting."""
 
-    def __init__(self, prices: Prices, models: Sequence[str]) -> None:
+    requests: Callable[[str, str], Counter]  # by endpoint and outcome
+    prompt: Counter
+    cached: Counter
+    retrieved: Counter
+    completion: Counter
+    allocation: Counter
+    usage: Counter
+    hosted: Mapping[str, Counter]
+    ttft: Histogram
+    gap: Histogram
+    total: Histogram
+
+
+class MetricsSink:
+    """Counts records. `home` is the folder whose disk is watched, if any."""
+
+    def __init__(self, prices: Prices, models: Sequence[str], home: Path | None = None) -> None:
         self.registry = CollectorRegistry()
         self._prices = prices
         self._models = frozenset(models)
+        self._series: dict[str, _Series] = {}
         new = self.registry
         self._requests = Counter(
             "breakeven_requests", "Requests by outcome", ["model", "endpoint", "outcome"], registry=new
@@ -105,9 +126,12 @@ class MetricsSink:
         info = Gauge("breakeven_price_info", "The price in force", ["id", "source", "as_of", "basis"], registry=new)
         gpu = prices.gpu
         info.labels(gpu.id, gpu.source, gpu.as_of, gpu.basis).set(float(gpu.usd_per_hour))
-        self._refusal = RefusalMetrics(new, prices.gpu, models)
+        self._errors = ErrorMetrics(new, models)
+        self._refusal = RefusalMetrics(new, models)
         self.versions = VersionMetrics(new)
         self._routing = RoutingMetrics(new, prices.gpu)
+        if home is not None:
+            new.register(HealthCollector(prices, home))
         for model in models:
             self._prepare(model)
 
@@ -123,36 +147,54 @@ class MetricsSink:
         """See Sink. Adapter versions that operators ask for by name are one series: there is no end of them."""
         if "@" in record.model and record.model not in self._models:
             record = replace(record, model=_BY_VERSION)
-        model, tokens, times = record.model, record.tokens, record.times
-        self._requests.labels(model, record.endpoint, record.outcome).inc()
-        for kind in _KINDS:
-            self._tokens.labels(model, kind).inc(getattr(tokens, kind))
-        cost = request_cost(record.share, self._prices.gpu)
-        self._cost.labels(model, "allocation").inc(float(cost.allocation_usd))
-        self._cost.labels(model, "usage").inc(float(cost.usage_usd))
-        # Embedded texts are no chat tokens: what a hosted chat model charges says nothing about them.
-        for price in self._prices.hosted if record.endpoint != "embeddings" else ():
-            self._hosted.labels(model, price.id).inc(float(hosted_usd(tokens, price)))
-        self._refusal.record(record)
-        self.versions.record(record, cost)
-        self._routing.record(record)
-        self._total.labels(model).observe(times.ended - times.received)
+        if (series := self._series.get(record.model)) is None:
+            series = self._series[record.model] = self._bind(record.model)
+        tokens, cost, times = record.tokens, record.cost, record.times
+        series.requests(record.endpoint, record.outcome).inc()
+        series.prompt.inc(tokens.prompt)
+        series.cached.inc(tokens.cached)
+        series.retrieved.inc(tokens.retrieved)
+        series.completion.inc(tokens.completion)
+        series.allocation.inc(float(cost.allocation_usd))
+        series.usage.inc(float(cost.usage_usd))
+        for hosted, usd in cost.hosted_usd.items():
+            series.hosted[hosted].inc(float(usd))
+        series.total.observe(times.ended - times.received)
         if times.first_token is not None:
-            self._ttft.labels(model).observe(times.first_token - times.received)
+            series.ttft.observe(times.first_token - times.received)
             if record.stream and times.last_token is not None and tokens.completion > 1:
-                self._gap.labels(model).observe((times.last_token - times.first_token) / (tokens.completion - 1))
+                series.gap.observe((times.last_token - times.first_token) / (tokens.completion - 1))
         for stage, seconds in (("embed", times.embed_s), ("search", times.search_s), ("rerank", times.rerank_s)):
             if seconds is not None:
                 self._stage.labels(stage).observe(seconds)
+        self._errors.record(record)
+        self._refusal.record(record)
+        self.versions.record(record)
+        self._routing.record(record)
+
+    def _bind(self, model: str) -> "_Series":
+        prompt, cached, retrieved, completion = (self._tokens.labels(model, kind) for kind in _KINDS)
+        hosted = {price.id: self._hosted.labels(model, price.id) for price in self._prices.hosted}
+        return _Series(
+            partial(self._outcome, model, {}),
+            prompt,
+            cached,
+            retrieved,
+            completion,
+            allocation=self._cost.labels(model, "allocation"),
+            usage=self._cost.labels(model, "usage"),
+            hosted=hosted,
+            ttft=self._ttft.labels(model),
+            gap=self._gap.labels(model),
+            total=self._total.labels(model),
+        )
+
+    def _outcome(self, model: str, known: dict[tuple[str, str], Counter], endpoint: str, outcome: str) -> Counter:
+        if (found := known.get((endpoint, outcome))) is None:
+            found = known[endpoint, outcome] = self._requests.labels(model, endpoint, outcome)
+        return found
 
     def _prepare(self, model: str) -> None:
+        self._series[model] = self._bind(model)
         for outcome in get_args(Outcome):
             self._requests.labels(model, "chat", outcome)
-        for kind in _KINDS:
-            self._tokens.labels(model, kind)
-        for basis in ("allocation", "usage"):
-            self._cost.labels(model, basis)
-        for price in self._prices.hosted:
-            self._hosted.labels(model, price.id)
-        for histogram in (self._ttft, self._gap, self._total):
-            histogram.labels(model)

@@ -1,6 +1,8 @@
 """The one record that a request leaves behind. Everything else (metrics, ledger, log, cost) is derived from it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Literal, Protocol
 
 # Every request ends in exactly one of these.
@@ -58,6 +60,17 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestCost:
+    """US dollars. `usage_usd`: the request's share of the time in which the hardware worked, for an answer or to
+    retrieve. `allocation_usd`: that plus its share of idle time. `hosted_usd`: what the same tokens would cost at each
+    hosted model, by its id."""
+
+    usage_usd: Decimal = Decimal(0)
+    allocation_usd: Decimal = Decimal(0)
+    hosted_usd: Mapping[str, Decimal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Times:
     """Seconds on one monotonic clock; None where the request never got there."""
 
@@ -105,7 +118,7 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request from start to finish.
+    """One request from start to finish. `cost` is what `share` and `tokens` come to: computed once, for all sinks.
 
     `prefill_s`: of its busy seconds, those until the first token of a stream; None where no first token was seen.
     """
@@ -128,6 +141,7 @@ class RequestRecord:
     tokens: Tokens
     times: Times
     share: Share
+    cost: RequestCost
     simulated: bool
     # Numbers in the answer's text: of passages supplied, and of none.
     cited: int = 0

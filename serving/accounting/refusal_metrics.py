@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
-from serving.accounting.cost import GpuPrice
 from serving.accounting.record import RequestRecord
 from serving.accounting.savings import AbstentionSavings
 
@@ -12,8 +11,8 @@ from serving.accounting.savings import AbstentionSavings
 class RefusalMetrics:
     """Registers its counters in `registry`, with zero for every served model."""
 
-    def __init__(self, registry: CollectorRegistry, price: GpuPrice, models: Sequence[str]) -> None:
-        self._savings = AbstentionSavings(price)
+    def __init__(self, registry: CollectorRegistry, models: Sequence[str]) -> None:
+        self._savings = AbstentionSavings()
         self._citations = Counter(
             "breakeven_citations",
             "Numbers in answers' texts: of passages supplied, and of none",
@@ -39,7 +38,9 @@ class RefusalMetrics:
                 counter.labels(model)
 
     def record(self, record: RequestRecord) -> None:
-        """See Sink."""
+        """See Sink. Without documents there is nothing to cite and nothing to refuse."""
+        if record.knowledge is None:
+            return
         self._citations.labels(record.model, "yes").inc(record.cited)
         self._citations.labels(record.model, "no").inc(record.unmatched_citations)
         saved = self._savings.observe(record)

@@ -7,7 +7,6 @@ time is left out: refusing a question does not make the hardware cheaper.
 
 from dataclasses import dataclass
 
-from serving.accounting.cost import GpuPrice, request_cost
 from serving.accounting.record import RequestRecord
 
 _FADE = 0.99  # of the past with each new answer: about the last hundred count
@@ -36,8 +35,7 @@ class _Recent:
 class AbstentionSavings:
     """Belongs to one sink."""
 
-    def __init__(self, price: GpuPrice) -> None:
-        self._price = price
+    def __init__(self) -> None:
         self._all = _Recent()
         self._models: dict[str, _Recent] = {}
 
@@ -47,7 +45,7 @@ class AbstentionSavings:
             return Saved()
         if record.outcome == "complete":
             tokens = record.tokens.prompt + record.tokens.completion
-            usd = float(request_cost(record.share, self._price).usage_usd)
+            usd = float(record.cost.usage_usd)
             for recent in (self._all, self._models.setdefault(record.model, _Recent())):
                 recent.add(tokens, usd)
         if record.outcome != "abstained" or not self._all.tokens:

@@ -2,7 +2,6 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from serving.accounting.cost import RequestCost
 from serving.accounting.record import RequestRecord
 
 _MOST = 50
@@ -51,15 +50,21 @@ class VersionMetrics:
             ["model", "source"],
             registry=registry,
         )
+        self._worse = Counter(
+            "breakeven_canary_worse",
+            "Canaries that the sequential test found worse than prod; each is rolled back",
+            ["model", "source"],
+            registry=registry,
+        )
 
-    def record(self, record: RequestRecord, cost: RequestCost) -> None:
-        """See Sink; `cost` is the request's."""
+    def record(self, record: RequestRecord) -> None:
+        """See Sink."""
         if record.adapter is None:
             return
         adapter = self._label(record.adapter)
         self._requests.labels(record.model, adapter, record.outcome).inc()
-        self._cost.labels(record.model, adapter, "allocation").inc(float(cost.allocation_usd))
-        self._cost.labels(record.model, adapter, "usage").inc(float(cost.usage_usd))
+        self._cost.labels(record.model, adapter, "allocation").inc(float(record.cost.allocation_usd))
+        self._cost.labels(record.model, adapter, "usage").inc(float(record.cost.usage_usd))
         if record.outcome == "complete":
             self._seconds.labels(record.model, adapter).inc(record.times.ended - record.times.received)
 
@@ -71,6 +76,11 @@ class VersionMetrics:
     def evidence(self, model: str, source: str, e_value: float) -> None:
         """What the sequential test says now."""
         self._evidence.labels(model, source).set(e_value)
+        self._worse.labels(model, source)
+
+    def worse(self, model: str, source: str) -> None:
+        """The test has decided against a canary."""
+        self._worse.labels(model, source).inc()
 
     def _label(self, adapter: str) -> str:
         if adapter in self._known or len(self._known) < _MOST:

@@ -15,11 +15,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
-from serving.engine.device import GPU_MODEL, GPU_MODEL_ARGS, Device
+from serving.engine import lora_plugin
+from serving.engine.arguments import cpu_variables, server_command
+from serving.engine.device import Device
 from serving.engine.loras import Loras, linear_modules, lora_arguments
 from serving.engine.protocol import AdapterRefused, EngineFailed, EngineResponse, LoraModule, Progress
 from serving.engine.vllm import VllmClient
@@ -49,30 +50,6 @@ _STAGES = (
 )
 
 
-def server_command(settings: EngineSettings, model: str, name: str, loras: Sequence[str], port: int) -> list[str]:
-    """The vLLM server's command line. The key is not on it: it goes through the environment.
-
-    `loras` are the arguments for serving adapters, none if it is to serve none.
-    """
-    # Not the `vllm` script: CPU builds carry another package name, and the script looks up its own version by name.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
-    command += ["--served-model-name", name, "--host", "127.0.0.1", "--port", str(port), "--dtype", settings.dtype]
-    command += ["--tensor-parallel-size", str(settings.tensor_parallel_size), "--disable-uvicorn-access-log"]
-    # Cached tokens are part of the meter; tools work as OpenAI's do only with automatic tool choice.
-    command += ["--enable-prompt-tokens-details"]
-    command += ["--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser]
-    # auto: the model's own length, or what the memory can hold. Without it a long context model refuses to start.
-    command += ["--max-model-len", str(settings.max_model_len or "auto")]
-    if settings.gpu_memory_utilization is not None:
-        command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
-    if settings.quantization is not None:
-        command += ["--quantization", settings.quantization]
-    command += loras
-    if model == GPU_MODEL:
-        command += GPU_MODEL_ARGS
-    return [*command, *settings.extra_args]
-
-
 class VllmChild:
     """Starts, watches and restarts one vLLM server."""
 
@@ -94,7 +71,9 @@ class VllmChild:
         # None: started without adapters, which is cheaper for all requests.
         self._serves_loras = loras is not None
         self._loras = loras or Loras()
-        self._loras.room = settings.max_cpu_loras if device.kind == "cpu" else None
+        grouped = settings.cpu_lora_plugin and lora_plugin.active(child_environment({}))
+        self._spare_slot = device.kind == "cpu" and not grouped
+        self._loras.room = settings.max_cpu_loras if self._spare_slot else None
         self._local = Path(model).is_dir()
         self._modules = linear_modules(Path(model)) if self._local and device.kind == "cpu" else []
         self._cache = home / "cache"
@@ -145,9 +124,10 @@ class VllmChild:
         """What is started; it must answer /health on `port`."""
         loras: list[str] = []
         if self._serves_loras:
-            cpu = self._device.kind == "cpu"
-            loras = lora_arguments(self._settings, self._loras.wanted.values(), cpu=cpu, modules=self._modules)
-        return server_command(self._settings, self._model, self.base_model, loras, port)
+            wanted = self._loras.wanted.values()
+            loras = lora_arguments(self._settings, wanted, spare=self._spare_slot, modules=self._modules)
+        cpu = self._device.kind == "cpu"
+        return server_command(self._settings, self._model, self.base_model, loras, port, cpu=cpu)
 
     async def load_adapter(self, lora: LoraModule) -> None:
         """See Engine.load_adapter."""
@@ -180,7 +160,7 @@ class VllmChild:
             "PYTHONUNBUFFERED": "1",
         }
         if self._device.kind == "cpu":
-            environment["VLLM_CPU_KVCACHE_SPACE"] = str(self._settings.cpu_kv_cache_gib)
+            environment |= cpu_variables(self._settings, self._device, child_environment({}))
         if self._serves_loras:
             # Its endpoints for loading adapters are behind the same random key as all others.
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"

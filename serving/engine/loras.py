@@ -1,9 +1,10 @@
 """Which adapters an engine is to have: kept outside its process, so that a new one gets them all again.
 
-vLLM's CPU operations read "no adapter" as the last adapter slot, so that one must stay empty, or a base request beside
-an adapter's gets that adapter's weights. vLLM fills a slot per loaded adapter and starts to swap when none is left;
-so on a CPU there is a slot for every adapter kept in memory and one more, and a load that would take the last one is
-refused. On a GPU `max_loras` bounds one batch, and vLLM swaps the rest in and out by last use.
+`max_loras` bounds the adapters of one batch: as many slots there are, and vLLM swaps the rest in and out by last use.
+Its own CPU operations, which run where our plugin does not (lora_plugin.py), read "no adapter" as the last slot, so
+that one must stay empty, or a base request beside an adapter's gets that adapter's weights. vLLM fills a slot per
+loaded adapter and starts to swap when none is left; so there each adapter kept in memory has a slot, there is one more,
+and a load that would take the last one is refused.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from serving.engine.lora_plugin import OFF
 from serving.engine.protocol import AdapterRefused, LoraModule
 from serving.sections import Engine as EngineSettings
 
@@ -62,13 +64,18 @@ def linear_modules(model: Path) -> list[str]:
 
 
 def lora_arguments(
-    settings: EngineSettings, loras: Iterable[LoraModule], *, cpu: bool, modules: Sequence[str] = ()
+    settings: EngineSettings, loras: Iterable[LoraModule], *, spare: bool, modules: Sequence[str] = ()
 ) -> list[str]:
-    """vLLM's arguments for serving adapters; their rank is at least that of every one known at start."""
+    """vLLM's arguments for serving adapters; their rank is at least that of every one known at start.
+
+    `spare`: with a slot that stays empty, and with vLLM's own operations.
+    """
     rank = max([settings.max_lora_rank, *(lora.rank for lora in loras)])
-    slots = settings.max_cpu_loras + 1 if cpu else settings.max_loras
+    slots = settings.max_cpu_loras + 1 if spare else settings.max_loras
     host = max(slots, settings.max_cpu_loras)
     sizes = ["--max-loras", str(slots), "--max-cpu-loras", str(host)]
     if modules:
         sizes += ["--lora-target-modules", *modules]
+    if spare:
+        sizes += ["--additional-config", OFF]
     return ["--enable-lora", "--max-lora-rank", str(next((each for each in _RANKS if each >= rank), rank)), *sizes]

@@ -28,9 +28,9 @@ class LoraModule:
 
 
 class EngineResponse(Protocol):
-    """An answer that has begun. `chunks` yields bytes as they come, in pieces of any size.
+    """An answer that has begun: `read` takes it whole, `chunks` yields bytes as they come, in pieces of any size.
 
-    Raises EngineTimeout when the engine goes silent and UpstreamFailed when the connection breaks.
+    Both raise EngineTimeout when the engine goes silent and UpstreamFailed when the connection breaks.
     """
 
     @property
@@ -39,6 +39,9 @@ class EngineResponse(Protocol):
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes."""
+
+    async def read(self) -> bytes:
+        """The whole body."""
 
 
 class Engine(Protocol):

@@ -34,6 +34,9 @@ class _Answer:
     def chunks(self) -> AsyncIterator[bytes]:
         return self.source
 
+    async def read(self) -> bytes:
+        return b"".join([piece async for piece in self.source])
+
 
 class SimulatedEngine:
     """Deterministic: equal requests get equal answers, apart from `created`."""

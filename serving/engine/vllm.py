@@ -1,50 +1,55 @@
 """A client for vLLM's OpenAI server.
 
-One keep-alive pool; bytes are handed on as they come. Every transport error becomes one of ours, and leaving a
-response early closes its connection, which is how vLLM learns that nobody wants the rest.
+Bytes are handed on as they come. Every failure becomes one of our errors, and leaving a response early closes its
+connection, which is how vLLM learns that nobody wants the rest.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
 from typing import Literal
 
-import aiohttp
 import orjson
 
+from serving.engine.connection import Limits
+from serving.engine.http import RETRY_AFTER_S, Connections, Exchange
 from serving.engine.loras import Loras
 from serving.engine.protocol import AdapterRefused, EngineFailed, EngineResponse, LoraModule, Progress
-from serving.errors import EngineTimeout, EngineUnavailable, UpstreamFailed
+from serving.errors import EngineTimeout, EngineUnavailable, GatewayError
 from serving.sections import Engine as EngineSettings
 
 _HEALTH_INTERVAL_S = 1.0
 _OK = 200
 _NOT_FOUND = 404
 _SERVER_FAULT = 500
-_KEEP_ALIVE_S = 3.0
-_RETRY_AFTER_S = 5
 _LOAD_S = 60.0
 
 Health = Literal["well", "silent", "dead"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Response:
-    response: aiohttp.ClientResponse
+class _Post:
+    """An exchange whose answer is not the engine's last word: `fault` is asked what a status of 5xx means."""
 
-    @property
-    def status(self) -> int:
-        return self.response.status
+    __slots__ = ("_exchange", "_fault")
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        try:
-            async for piece in self.response.content.iter_any():
-                yield piece
-        except TimeoutError:
-            raise EngineTimeout("the engine went silent or took too long; ask for fewer tokens or try again") from None
-        except aiohttp.ClientError as error:
-            raise UpstreamFailed(f"the engine broke off its answer: {error}", code="engine_broke_off") from None
+    def __init__(self, exchange: Exchange, fault: Callable[[], Awaitable[None]]) -> None:
+        self._exchange, self._fault = exchange, fault
+
+    async def __aenter__(self) -> EngineResponse:
+        answer = await self._exchange.__aenter__()
+        if answer.status >= _SERVER_FAULT:
+            try:
+                await self._fault()
+            except BaseException:
+                self._exchange.leave()
+                raise
+        return answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exchange.leave()
 
 
 class VllmClient:
@@ -62,14 +67,19 @@ class VllmClient:
         base_model: str | None = None,
         loras: Loras | None = None,
     ) -> None:
-        self._settings = settings
         self._url = url.rstrip("/")
         self._headers = {"content-type": "application/json"}
         if api_key:
             self._headers["authorization"] = f"Bearer {api_key}"
+        connect_s, total_s = settings.connect_timeout_s, settings.request_timeout_s
+        self._startup_s = settings.startup_timeout_s
+        self._whole = Limits(connect_s, total_s)
+        self._stream = Limits(connect_s, total_s, settings.idle_timeout_s)
+        self._check = Limits(connect_s, connect_s)
+        self._load_limits = Limits(connect_s, _LOAD_S)
         self._base_model = base_model or settings.model or ""
         self._loras = loras or Loras()
-        self._session: aiohttp.ClientSession | None = None
+        self._http: Connections | None = None
         self._watch: asyncio.Task[None] | None = None
         self.ready = False
 
@@ -82,7 +92,7 @@ class VllmClient:
         """Wait for an external server to answer, then keep watching it."""
         progress(f"waiting for the engine at {self._url}")
         await self.open()
-        deadline = asyncio.get_running_loop().time() + self._settings.startup_timeout_s
+        deadline = asyncio.get_running_loop().time() + self._startup_s
         while await self.health() != "well":
             if asyncio.get_running_loop().time() > deadline:
                 raise EngineFailed(f"no vLLM answers at {self._url}: check engine.url and engine.api_key")
@@ -105,76 +115,50 @@ class VllmClient:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watch
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._http is not None:
+            self._http.close()
+            self._http = None
 
     async def open(self) -> None:
         """Open the connection pool, which must happen inside the event loop."""
-        # No pool limit: admission is the gateway's, and a limit here would show up as time to first token.
-        # Idle connections go before vLLM's own 5 s keep-alive ends, so that none is stale when it is used again.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
-        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        self._http = Connections(self._url, self._headers)
 
     async def health(self) -> Health:
         """One health check. `dead` is certain: the server says so or is gone; `silent` may only be slow."""
-        if self._session is None:
+        if self._http is None:
             return "dead"
-        timeout = aiohttp.ClientTimeout(total=self._settings.connect_timeout_s)
         try:
-            async with self._session.get(self._url + "/health", timeout=timeout) as response:
-                return "well" if response.status == _OK else "dead"
-        except TimeoutError:
+            async with self._http.exchange("GET", "/health", b"", self._check) as answer:
+                return "well" if answer.status == _OK else "dead"
+        except EngineTimeout:
             return "silent"
-        except aiohttp.ClientError:
+        except GatewayError:
             return "dead"
 
     async def models(self) -> list[str]:
         """Names that the server lists. Raises EngineFailed if it refuses the key."""
-        assert self._session is not None
+        assert self._http is not None
         try:
-            async with self._session.get(self._url + "/v1/models", headers=self._headers) as response:
-                listed = orjson.loads(await response.read())
+            async with self._http.exchange("GET", "/v1/models", b"", self._whole) as answer:
+                listed = orjson.loads(await answer.read())
                 return [str(model["id"]) for model in listed["data"]]
-        except (aiohttp.ClientError, orjson.JSONDecodeError, LookupError, TypeError):
+        except (GatewayError, orjson.JSONDecodeError, LookupError, TypeError):
             raise EngineFailed(
                 f"the engine at {self._url} does not list its models: check engine.url and engine.api_key"
             ) from None
 
-    @asynccontextmanager
-    async def post(self, path: str, body: bytes) -> AsyncIterator[EngineResponse]:
+    def post(self, path: str, body: bytes) -> AbstractAsyncContextManager[EngineResponse]:
         """See Engine.post. A request whose kept-alive connection turns out to be closed is sent once more."""
-        if not self.ready or self._session is None:
-            raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=_RETRY_AFTER_S)
-        timeout = aiohttp.ClientTimeout(
-            total=self._settings.request_timeout_s,
-            sock_connect=self._settings.connect_timeout_s,
-            sock_read=self._settings.idle_timeout_s if b'"stream":true' in body else None,
-        )
-        try:
-            response = await self._send(path, body, timeout)
-        except TimeoutError:
-            raise EngineTimeout("the engine accepted the request and did not answer; try again") from None
-        except aiohttp.ClientConnectorError as error:
-            raise EngineUnavailable(f"the engine cannot be reached: {error}", retry_after_s=_RETRY_AFTER_S) from None
-        except aiohttp.ClientError as error:
-            raise UpstreamFailed(f"the engine broke off before answering: {error}", code="engine_broke_off") from None
-        try:
-            # A fault may be the request's or the engine's last; only its health tells, and clients should know which.
-            if response.status >= _SERVER_FAULT and await self.health() == "dead":
-                self.ready = False
-                raise EngineUnavailable("the engine has stopped; it is being restarted", retry_after_s=_RETRY_AFTER_S)
-            yield _Response(response)
-        finally:
-            # close() and not release(): an unread rest means that nobody wants it, and vLLM must see that.
-            response.release() if response.content.at_eof() else response.close()
+        if not self.ready or self._http is None:
+            raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=RETRY_AFTER_S)
+        limits = self._stream if b'"stream":true' in body else self._whole
+        return _Post(self._http.exchange("POST", path, body, limits), self._fault)
 
-    async def _send(self, path: str, body: bytes, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        assert self._session is not None
-        try:
-            return await self._session.post(self._url + path, data=body, headers=self._headers, timeout=limits)
-        except aiohttp.ServerDisconnectedError:
-            return await self._session.post(self._url + path, data=body, headers=self._headers, timeout=limits)
+    async def _fault(self) -> None:
+        # It may be the request's or the engine's last; only its health tells, and clients should know which.
+        if await self.health() == "dead":
+            self.ready = False
+            raise EngineUnavailable("the engine has stopped; it is being restarted", retry_after_s=RETRY_AFTER_S)
 
     async def load_adapter(self, lora: LoraModule) -> None:
         """See Engine.load_adapter."""
@@ -215,17 +199,16 @@ class VllmClient:
 
     async def _manage(self, call: str, body: dict[str, str], done: str) -> None:
         """`done` is how vLLM words that there is nothing to do: names are immutable, so that is as good."""
-        if self._session is None:
-            raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=_RETRY_AFTER_S)
-        limits = aiohttp.ClientTimeout(total=_LOAD_S)
+        if self._http is None:
+            raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=RETRY_AFTER_S)
         try:
-            async with await self._send(f"/v1/{call}", orjson.dumps(body), limits) as response:
-                said = (await response.read()).decode("utf-8", "replace")
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise EngineUnavailable(f"the engine cannot be reached: {error}", retry_after_s=_RETRY_AFTER_S) from None
-        if response.status == _NOT_FOUND and done not in said:
+            async with self._http.exchange("POST", f"/v1/{call}", orjson.dumps(body), self._load_limits) as answer:
+                status, said = answer.status, (await answer.read()).decode("utf-8", "replace")
+        except GatewayError as error:
+            raise EngineUnavailable(f"the engine cannot be reached: {error}", retry_after_s=RETRY_AFTER_S) from None
+        if status == _NOT_FOUND and done not in said:
             said = f"{said[:300]} (an engine of your own needs VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and --enable-lora)"
-        if response.status != _OK and done not in said:
+        if status != _OK and done not in said:
             raise AdapterRefused(_words(said))
 
     async def _watch_health(self) -> None:

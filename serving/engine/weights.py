@@ -4,7 +4,8 @@ A hub id or a local path is passed through. The embedded default, SmolLM2-135M-I
 package as a quantised GGUF file, so that a machine without a model hub can serve; it is checked against a pinned
 sha256 and converted once to a plain checkpoint under the state directory.
 
-Run as `python -m serving.engine.weights TARGET` so that the conversion's memory dies with its process.
+Run as `python -m serving.engine.weights TARGET` so that the conversion's memory dies with its process. With a GGUF file
+as second argument it converts that one instead, for `engine.model` and `breakeven train --base`.
 """
 
 import hashlib
@@ -47,13 +48,20 @@ def embedded_gguf() -> Path:
     return path
 
 
-def convert(target: Path) -> None:
-    """Write the embedded model to `target` as a bfloat16 safetensors checkpoint, complete or not at all."""
-    gguf = embedded_gguf()
+def convert(target: Path, gguf: Path | None = None) -> None:
+    """Write a GGUF file's model, or the embedded one, to `target` as a bfloat16 safetensors checkpoint.
+
+    Complete or not at all. Raises WeightsError.
+    """
+    source = gguf or embedded_gguf()
+    if not source.is_file() or target.exists():
+        raise WeightsError(f"{source} is no file" if not source.is_file() else f"{target} already exists: remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        _dequantise(gguf, scratch)
+        _dequantise(source, scratch)
+        if gguf is None:
+            _as_released(scratch)
         scratch.chmod(0o755)
         scratch.replace(target)
     finally:
@@ -69,19 +77,23 @@ def _dequantise(gguf: Path, target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=config
     )
-    model.config.max_position_embeddings = _MAX_POSITIONS
     model.config.quantization_config = None
     model.save_pretrained(target)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
     saved = json.loads((target / "config.json").read_text())
     saved.pop("quantization_config", None)
-    saved["max_position_embeddings"] = _MAX_POSITIONS
     (target / "config.json").write_text(json.dumps(saved, indent=2))
+
+
+def _as_released(target: Path) -> None:
+    """What the embedded model's GGUF file does not say, or says otherwise."""
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(config | {"max_position_embeddings": _MAX_POSITIONS}, indent=2))
     (target / ORIGIN).write_text(json.dumps({"name": EMBEDDED_MODEL, "sha256": EMBEDDED_SHA256}))
 
 
 if __name__ == "__main__":
     try:
-        convert(Path(sys.argv[1]))
+        convert(*map(Path, sys.argv[1:3]))
     except WeightsError as error:
         sys.exit(str(error))

@@ -174,6 +174,7 @@ class Quality:
         if evidence.e_value >= trial.threshold and self._trials.pop(trial.model, None) is trial:
             numbers = trial.numbers(outcome.source, evidence)
             logger.warning("the canary %s of %s is worse and is rolled back: %s", trial.canary, trial.model, numbers)
+            self._metrics.worse(trial.model, outcome.source)
             self._on_worse(trial, numbers)
 
 

@@ -42,29 +42,37 @@ class Traffic:
 
     @asynccontextmanager
     async def admit(self, trace: Trace, model: str, user: Any) -> AsyncIterator[Served]:
-        """Resolve `model` for one request, tell its trace, and keep the version in place until the request ends.
+        """`enter` and `leave`."""
+        served = await self.enter(trace, model, user)
+        try:
+            yield served
+        finally:
+            self.leave(served)
+
+    async def enter(self, trace: Trace, model: str, user: Any) -> Served:
+        """Resolve `model` for one request, tell its trace, and keep the version in place until `leave`.
 
         Raises UnknownModel, AdapterUnavailable.
         """
         served = await self._choose(trace.caller, model, user)
         trace.model, trace.engine_model, trace.alias = served.name, served.engine_model, served.alias
         trace.adapter = served.adapter.engine_name if served.adapter else None
+        if served.adapter is not None and (why := self._engine.refusal(served.engine_model)) is not None:
+            raise AdapterUnavailable(
+                f"`{served.name}` needs the adapter {served.engine_model}, which the engine does not have: {why}",
+                param="model",
+            )
         # No await between the choice and this line: a version that was just chosen cannot be retired.
         self._running[served.engine_model] += 1
-        try:
-            if served.adapter is not None and (why := self._engine.refusal(served.engine_model)) is not None:
-                raise AdapterUnavailable(
-                    f"`{served.name}` needs the adapter {served.engine_model}, which the engine does not have: {why}",
-                    param="model",
-                )
-            yield served
-        finally:
-            # Without an await: the request may have been cancelled.
-            self._running[served.engine_model] -= 1
-            if not self._running[served.engine_model]:
-                del self._running[served.engine_model]
-                if (waiting := self._waiting.pop(served.engine_model, None)) is not None:
-                    waiting.set()
+        return served
+
+    def leave(self, served: Served) -> None:
+        """The request has ended. Without an await: it may have been cancelled."""
+        self._running[served.engine_model] -= 1
+        if not self._running[served.engine_model]:
+            del self._running[served.engine_model]
+            if (waiting := self._waiting.pop(served.engine_model, None)) is not None:
+                waiting.set()
 
     async def until_idle(self, engine_model: str) -> None:
         """Return when no request of this version is running."""

@@ -1,14 +1,12 @@
 """What all routes share: the gateway they belong to, bodies with a limit, and answers that watch for a hang-up."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from fastapi import Request
-from starlette.requests import ClientDisconnect
+from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,11 +16,23 @@ from serving.gateway import Gateway
 from serving.reply import CLIENT_LEFT, Reply
 
 JSON = "application/json"
+_JSON_TYPE = (b"content-type", JSON.encode())
+_STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    # Proxies must neither buffer nor cache a stream.
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
 
 
 def gateway_of(request: Request) -> Gateway:
     """The gateway this application serves. Raises EngineUnavailable while it is being assembled."""
-    gateway: Gateway | None = request.app.state.gateway
+    return running(request.app)
+
+
+def running(app: FastAPI) -> Gateway:
+    """The application's gateway. Raises EngineUnavailable while it is being assembled."""
+    gateway: Gateway | None = app.state.gateway
     if gateway is None:
         raise EngineUnavailable("the gateway is starting; try again shortly", retry_after_s=5)
     return gateway
@@ -30,11 +40,24 @@ def gateway_of(request: Request) -> Gateway:
 
 def caller_of(request: Request) -> Caller:
     """The authenticated caller. Raises Unauthenticated, or Forbidden for a web page that uses a visitor's browser."""
-    caller = gateway_of(request).keys.authenticate(request.headers.get("authorization"))
+    return authenticated(gateway_of(request), request.scope)
+
+
+def authenticated(gateway: Gateway, scope: Scope) -> Caller:
+    """See caller_of."""
+    caller = gateway.keys.authenticate(header(scope, b"authorization"))
     if caller is LOCAL_OPERATOR:
-        for header in ("host", "origin"):
-            _refuse_strangers(header, request.headers.get(header))
+        for name in (b"host", b"origin"):
+            _refuse_strangers(name.decode(), header(scope, name))
     return caller
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first header of this name, which is in lower case."""
+    for given, value in scope["headers"]:
+        if given == name:
+            return str(value, "latin-1")
+    return None
 
 
 def _refuse_strangers(header: str, value: str | None) -> None:
@@ -56,19 +79,27 @@ def operator_of(request: Request) -> Caller:
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The request body. Raises BodyTooLarge as soon as it is clear that it is over `limit` bytes."""
-    declared = request.headers.get("content-length", "")
+    return await body_of(request.scope, request.receive, limit)
+
+
+async def body_of(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """See read_body."""
+    declared = header(scope, b"content-length") or ""
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge(f"the body has {declared} bytes, the limit is {limit}")
-    pieces, size = [], 0
-    try:
-        async for piece in request.stream():
-            size += len(piece)
-            if size > limit:
-                raise BodyTooLarge(f"the body is over the limit of {limit} bytes")
-            pieces.append(piece)
-    except ClientDisconnect:
-        raise BadRequest("the client left before its request was whole") from None
-    return b"".join(pieces)
+    body, more = b"", True
+    pieces: list[bytes] = []
+    size = 0
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest("the client left before its request was whole")
+        body, more = message.get("body", b""), message.get("more_body", False)
+        pieces.append(body)
+        size += len(body)
+        if size > limit:
+            raise BodyTooLarge(f"the body is over the limit of {limit} bytes")
+    return body if len(pieces) == 1 else b"".join(pieces)
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -95,54 +126,62 @@ class Answer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises what the request raised, so that the application's error handlers apply."""
         del scope
-        reply = _AsgiReply(send)
-        work = asyncio.ensure_future(self._run(reply))
-        gone = asyncio.ensure_future(_disconnected(receive))
-        try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not work.done():
-                # Whoever is cancelled should know why: a client that left is not a gateway that is stopping.
-                work.cancel(CLIENT_LEFT if gone.done() else None)
-                with suppress(asyncio.CancelledError):
-                    await work
-            gone.cancel()
-        if not work.cancelled():
-            work.result()
-            await reply.close()
+        await watched(self._run, receive, AsgiReply(send))
 
 
-class _AsgiReply:
+async def watched(run: Callable[[Reply], Awaitable[None]], receive: Receive, reply: "AsgiReply") -> None:
+    """Run one request in this task and end its reply. Returns early if the client left, raises what `run` raises."""
+    watch = asyncio.ensure_future(_cancel_when_gone(asyncio.current_task(), receive, reply))
+    try:
+        await run(reply)
+        await reply.close()
+    except asyncio.CancelledError:
+        if not reply.deserted:
+            raise
+    finally:
+        watch.cancel()
+
+
+async def _cancel_when_gone(work: "asyncio.Task[Any] | None", receive: Receive, reply: "AsgiReply") -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    if not reply.closed and work is not None:
+        reply.deserted = True
+        # Whoever is cancelled should know why: a client that left is not a gateway that is stopping.
+        work.cancel(CLIENT_LEFT)
+
+
+class AsgiReply:
+    """A Reply over ASGI's `send`. `started`: the status line has gone; `deserted`: nobody is there to read the rest."""
+
+    __slots__ = ("_send", "_streaming", "closed", "deserted", "started")
+
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._streaming = False
+        self._streaming = self.started = self.closed = self.deserted = False
 
     async def send(self, body: bytes, headers: Mapping[str, str]) -> None:
-        await self._head({"content-type": JSON, "content-length": str(len(body)), **headers})
+        """See Reply."""
+        await self._head([_JSON_TYPE, (b"content-length", b"%d" % len(body))], headers)
+        self.closed = True
         await self._send({"type": "http.response.body", "body": body})
 
     async def start(self, headers: Mapping[str, str]) -> None:
+        """See Reply."""
         self._streaming = True
-        # Proxies must neither buffer nor cache a stream.
-        fixed = {
-            "content-type": "text/event-stream; charset=utf-8",
-            "cache-control": "no-cache",
-            "x-accel-buffering": "no",
-        }
-        await self._head({**fixed, **headers})
+        await self._head(_STREAM_HEADERS, headers)
 
     async def write(self, data: bytes) -> None:
+        """See Reply."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def close(self) -> None:
+        """The stream, if it is one, ends here."""
         if self._streaming:
+            self.closed = True
             await self._send({"type": "http.response.body", "body": b""})
 
-    async def _head(self, headers: Mapping[str, str]) -> None:
+    async def _head(self, fixed: Sequence[tuple[bytes, bytes]], headers: Mapping[str, str]) -> None:
+        self.started = True
         pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        await self._send({"type": "http.response.start", "status": 200, "headers": pairs})
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        await self._send({"type": "http.response.start", "status": 200, "headers": [*fixed, *pairs]})

@@ -55,7 +55,7 @@ class Shelf:
             "created_at": int(base.created_at),
             "name": base.name,
             "description": base.description,
-            "usage_bytes": sum(contents.chunks.values()) * self._knowledge.passage_bytes,
+            "usage_bytes": self._knowledge.bytes_of(sum(contents.chunks.values())),
             "file_counts": files,
             "status": status,
             "expires_after": None if days is None else {"anchor": "last_active_at", "days": days},
@@ -74,7 +74,7 @@ class Shelf:
         return {
             "id": found.file_id,
             "object": "vector_store.file",
-            "usage_bytes": contents.chunks.get(found.source, 0) * self._knowledge.passage_bytes,
+            "usage_bytes": self._knowledge.bytes_of(contents.chunks.get(found.source, 0)),
             "created_at": int(found.created_at),
             "vector_store_id": found.store_id,
             "status": found.status,
@@ -89,7 +89,7 @@ class Shelf:
         return {
             "id": id,
             "object": "vector_store.file",
-            "usage_bytes": info.chunks * self._knowledge.passage_bytes,
+            "usage_bytes": self._knowledge.bytes_of(info.chunks),
             "created_at": int(contents.base.created_at),
             "vector_store_id": contents.base.id,
             "status": "completed",

@@ -195,6 +195,7 @@ class VectorStores:
     async def _named(
         self, caller: Caller, ids: Sequence[str], fields: Mapping[str, Any]
     ) -> list[tuple[StoredFile, Terms]]:
+        await self._knowledge.open()
         terms = Terms(
             check.attributes(fields.get("attributes")),
             check.groups(fields.get("breakeven")),

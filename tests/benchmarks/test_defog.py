@@ -1,12 +1,15 @@
 """defog's layout on a database and questions that we wrote."""
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from adapters.dataset import load_chat
+from adapters.recipe import load_recipe
 from benchmarks.adapter_eval.questions import TaskError
 from benchmarks.adapter_eval.task import Answer
 from benchmarks.adapter_eval.tasks import load_task
@@ -41,6 +44,23 @@ def test_it_becomes_a_task_whose_right_answers_score(folder: Path, tmp_path: Pat
         assert scored.figures[0].value == right
     assert len((tmp_path / "out" / "questions.jsonl").read_text().splitlines()) == 1
     assert json.loads((tmp_path / "out" / "questions.jsonl").read_text())["database"] == "zoo"
+
+
+def test_a_database_that_is_learnt_is_not_asked_about(folder: Path, tmp_path: Path) -> None:
+    shutil.copyfile(folder / "sqlite" / "zoo.db", folder / "sqlite" / "farm.db")
+    with (folder / "questions_gen_sqlite.csv").open("a") as file:
+        file.write("farm,sqlite,x,SELECT 6;SELECT 7,How many?,\n")
+    main(folder, tmp_path / "out", ["farm"])
+    (line,) = load_task(tmp_path / "out" / "task.toml").questions()
+    assert line.database == "zoo"
+    recipe = load_recipe(tmp_path / "out" / "recipe.toml")
+    (example,) = load_chat(tmp_path / "out" / recipe.data, "assistant").examples
+    assert [each.content for each in example.messages[1:]] == [
+        "CREATE TABLE animal ( name TEXT, legs INTEGER );\n\nHow many?",
+        "SELECT 6",
+    ]
+    with pytest.raises(TaskError, match="there is no database barn; they are empty, farm, zoo"):
+        main(folder, tmp_path / "out", ["barn"])
 
 
 def test_alternatives_and_what_is_wrong(tmp_path: Path) -> None:

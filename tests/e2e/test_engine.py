@@ -193,13 +193,14 @@ async def test_requests_and_idle_time_add_up_to_the_bill(stack: Stack, client: o
     await client.chat.completions.create(model="smollm2", messages=ASK, max_tokens=8)
     await asyncio.sleep(2.5)  # two flushes of the ledger
     with sqlite3.connect(HOME / "ledger.db") as database:
-        run, billed, busy, idle, left = database.execute(
-            "SELECT run_id, billed_s, busy_s, idle_s, unallocated_idle_s FROM runs ORDER BY seen_at DESC LIMIT 1"
+        run, billed, busy, host, idle, left = database.execute(
+            "SELECT run_id, billed_s, busy_s, host_s, idle_s, unallocated_idle_s FROM runs "
+            "ORDER BY seen_at DESC LIMIT 1"
         ).fetchone()
         shares, taken = database.execute(
             "SELECT SUM(busy_s), SUM(idle_s) FROM requests WHERE run_id = ?", (run,)
         ).fetchone()
-    assert busy + idle == pytest.approx(billed)
+    assert busy + host + idle == pytest.approx(billed)
     assert shares == pytest.approx(busy, rel=1e-3)
     assert taken + left == pytest.approx(idle, rel=1e-3)
     assert stack.process.poll() is None

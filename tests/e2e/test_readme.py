@@ -11,22 +11,16 @@ import yaml
 
 from serving.sections import Settings
 from tests.conftest import HOME, ROOT, Stack
-
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-
-
-def blocks(language: str) -> list[str]:
-    return [text for found, text in BLOCKS if found == language]
+from tests.e2e.readme import BLOCKS, README, Block, alone
 
 
 def test_every_block_is_one_that_these_tests_know() -> None:
-    assert {language for language, _ in BLOCKS} == {"bash", "python", "yaml"}
+    assert {block.language for block in BLOCKS} == {"bash", "python", "yaml"}
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
-def test_configuration_is_accepted(text: str) -> None:
-    Settings.model_validate(yaml.safe_load(text))
+@pytest.mark.parametrize("block", alone("yaml"))
+def test_configuration_is_accepted(block: Block) -> None:
+    Settings.model_validate(yaml.safe_load(block.text))
 
 
 def test_make_targets_exist() -> None:
@@ -37,15 +31,15 @@ def test_make_targets_exist() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("text", [text for text in blocks("bash") if not text.startswith("make ")])
-def test_commands_work(stack: Stack, tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("block", [block for block in alone("bash") if not block.text.startswith("make ")])
+def test_commands_work(stack: Stack, tmp_path: Path, block: Block) -> None:
     done = subprocess.run(
-        ["/bin/bash", "-euc", _for(stack, text)],
+        ["/bin/bash", "-euc", block.for_stack(stack)],
         capture_output=True,
         check=False,
         cwd=ROOT,
         # A key would close the stack to the tests after this one.
-        env={**os.environ, "BREAKEVEN_HOME": str(tmp_path if "keys create" in text else HOME)},
+        env={**os.environ, "BREAKEVEN_HOME": str(tmp_path if "keys create" in block.text else HOME)},
         text=True,
         timeout=300,
     )
@@ -55,15 +49,10 @@ def test_commands_work(stack: Stack, tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("text", blocks("python"))
-def test_python_works(stack: Stack, text: str) -> None:
+@pytest.mark.parametrize("block", alone("python"))
+def test_python_works(stack: Stack, block: Block) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _for(stack, text)], capture_output=True, check=False, text=True, timeout=300
+        [sys.executable, "-c", block.for_stack(stack)], capture_output=True, check=False, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert "it/accounts-and-passwords.md" in done.stdout
-
-
-def _for(stack: Stack, text: str) -> str:
-    text = text.replace("breakeven bench", f"breakeven bench --url {stack.url}/v1")
-    return text.replace("http://127.0.0.1:8000", stack.url).replace(".venv/bin/", f"{Path(sys.executable).parent}/")

@@ -8,7 +8,9 @@ from tests.house.sources import in_product
 # Seconds to import, or needed by one command only.
 HEAVY = (
     *("torch", "vllm", "trl", "peft", "transformers", "sentence_transformers", "adapters.training", "adapters.loading"),
-    *("matplotlib", "benchmarks.advice.plot", "benchmarks.economics.plot"),
+    *("matplotlib", "benchmarks.advice.plot", "benchmarks.economics.plot", "benchmarks.report.content"),
+    *("benchmarks.report.page", "serving.accounting.ledger.postgres"),
+    *("chromadb", "psycopg", "psycopg_pool", "onnxruntime"),  # tens of MiB that few gateways need
 )
 _ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda

@@ -1,8 +1,12 @@
-"""Reads k8s/base as written and as kubectl renders it, and what its README tells an operator to create."""
+"""Reads k8s/base as written, what kubectl renders of it and of the overlays, and what operators are told to create."""
 
+import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,10 @@ import yaml
 Manifest = dict[str, Any]
 K8S = Path(__file__).parents[2] / "k8s"
 BASE = K8S / "base"
+# What an operator applies as a whole.
+STACKS = {path.name: path for path in sorted((K8S / "overlays").iterdir())}
+TRAINING = K8S / "training-job"
+GUIDES = (K8S / "README.md", K8S.parent / "docs" / "kubernetes.md")
 ENGINE_KEY = "0123456789abcdef" * 4
 
 
@@ -29,11 +37,16 @@ def plain() -> list[Manifest]:
     return found
 
 
-def rendered(command: str) -> list[Manifest]:
+def rendered(command: str, folder: Path = BASE) -> list[Manifest]:
     """What `kubectl apply -k` would send."""
-    answer = subprocess.run([command, "kustomize", BASE], capture_output=True, text=True, timeout=60, check=False)
+    return list(yaml.safe_load_all(_rendered(command, folder)))
+
+
+@cache
+def _rendered(command: str, folder: Path) -> str:
+    answer = subprocess.run([command, "kustomize", folder], capture_output=True, text=True, timeout=60, check=False)
     assert answer.returncode == 0, answer.stderr
-    return list(yaml.safe_load_all(answer.stdout))
+    return answer.stdout
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
@@ -52,17 +65,56 @@ def containers(spec: Manifest) -> dict[str, Manifest]:
     return {each["name"]: each for each in (*spec.get("initContainers", ()), *spec["containers"])}
 
 
+@dataclass(frozen=True)
+class Workload:
+    """Something that makes pods: its kind and name, and the labels and the spec of its pods."""
+
+    kind: str
+    name: str
+    labels: dict[str, str]
+    spec: Manifest
+    manifest: Manifest
+
+    @property
+    def component(self) -> str:
+        """What it is, by its pods' label."""
+        return self.labels["app.kubernetes.io/component"]
+
+    @property
+    def serves(self) -> bool:
+        """Whether its pods are to run for ever."""
+        return self.kind != "Job"
+
+
+def workloads(manifests: list[Manifest]) -> list[Workload]:
+    """Everything that makes pods; the pods of a leader and of its workers apart."""
+    return [
+        Workload(each["kind"], each["metadata"]["name"], template["metadata"]["labels"] | more, template["spec"], each)
+        for each in manifests
+        for template, more in _templates(each)
+    ]
+
+
+def _templates(manifest: Manifest) -> Iterator[tuple[Manifest, dict[str, str]]]:
+    if manifest["kind"] in ("Deployment", "StatefulSet", "Job"):
+        yield manifest["spec"]["template"], {}
+    if manifest["kind"] == "LeaderWorkerSet":
+        group = manifest["spec"]["leaderWorkerTemplate"]
+        # The controller numbers the pods of a group.
+        yield group["leaderTemplate"], {"leaderworkerset.sigs.k8s.io/worker-index": "0"}
+        yield group["workerTemplate"], {"leaderworkerset.sigs.k8s.io/worker-index": "1"}
+
+
 def operator_inputs() -> dict[tuple[str, str], str]:
-    """(object, key) -> value, from the README's own `kubectl create` lines."""
+    """(object, key) -> value, from the guides' own `kubectl create` lines."""
     inputs = {}
-    text = (K8S / "README.md").read_text().replace("\\\n", " ")
+    text = "".join(path.read_text().replace("\\\n", " ") for path in GUIDES)
     for line in text.splitlines():
         words = shlex.split(line) if " create secret generic " in line or " create configmap " in line else []
         name = words[words.index("generic" if "generic" in words else "configmap") + 1] if words else ""
         for word in words:
-            if word.startswith("--from-literal="):
-                key, _, value = word.removeprefix("--from-literal=").partition("=")
-                inputs[name, key] = ENGINE_KEY if value == "$(openssl rand -hex 32)" else value
+            if match := re.match(r"--from-(literal|file)=([^=]+)=(.*)", word):
+                inputs[name, match[2]] = ENGINE_KEY if match[3].startswith("$(openssl rand") else match[3]
     return inputs
 
 

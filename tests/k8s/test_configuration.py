@@ -9,7 +9,7 @@ import pytest
 from adapters.registry import Registry
 from serving.app import check_bind
 from serving.auth import KeyStore
-from serving.engine.child import server_command
+from serving.engine.arguments import server_command
 from serving.models import build_catalogue
 from serving.sections import Settings
 from serving.settings import SettingsError, load_settings

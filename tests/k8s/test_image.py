@@ -1,13 +1,15 @@
 """The Dockerfile against repository and manifests. Building it needs a container engine; reading it does not."""
 
+import re
 import shlex
 import tomllib
 from pathlib import Path
 
 from serving.sections import Settings
-from tests.k8s.manifests import K8S, Manifest, containers, pod
+from tests.k8s.manifests import K8S, STACKS, Manifest, containers, pod
 
 ROOT = K8S.parent
+GUIDE = ROOT / "docs" / "kubernetes.md"
 FINAL_STAGE = 1
 
 
@@ -46,7 +48,7 @@ def test_user_command_and_name_are_those_of_the_manifest(manifests: list[Manifes
     assert user == f"{spec['securityContext']['runAsUser']}:{spec['securityContext']['runAsGroup']}"
     build = "docker build -f k8s/Dockerfile -t {} ."
     for container in containers(spec).values():
-        assert build.format(container["image"]) in (K8S / "README.md").read_text()
+        assert build.format(container["image"]) in GUIDE.read_text()
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert {container["image"].partition(":")[2] for container in containers(spec).values()} == {version}
 
@@ -57,7 +59,13 @@ def test_base_images_are_pinned() -> None:
         assert image.partition(":")[2][:1].isdigit(), image
 
 
-def test_what_the_readme_names_exists() -> None:
-    for name in ("k8s/base/namespace.yaml", "k8s/Dockerfile", "k8s/base"):
-        assert name in (K8S / "README.md").read_text()
-        assert Path(ROOT / name).exists()
+def test_what_the_guide_names_exists() -> None:
+    named = set(re.findall(r"\bk8s/[\w./-]+\w", GUIDE.read_text()))
+    assert {"k8s/base/namespace.yaml", "k8s/Dockerfile", *(f"k8s/overlays/{name}" for name in STACKS)} <= {
+        *named,
+        # In the table by its name alone.
+        "k8s/overlays/multi-node",
+        "k8s/overlays/scale-out-inference",
+    }
+    for name in named:
+        assert Path(ROOT / name).exists(), name

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from serving.accounting.cost import GpuPrice
+from serving.accounting.cost import GpuPrice, request_cost
 from serving.accounting.ledger.database import Database
 from serving.accounting.ledger.sink import LedgerSink
 from serving.accounting.meter import Meter
@@ -116,6 +116,7 @@ class Process:
             tokens=tokens,
             times=took,
             share=job.share,
+            cost=request_cost(job.share, PRICE),
             simulated=True,
         )
         self.records.append(record)

@@ -12,9 +12,9 @@ import uvicorn
 
 from retrieval.hashing import HashingEmbedder
 from serving.accounting.cost import ApiPrice, GpuPrice, Prices
-from serving.app import bind, create_app
+from serving.app import bind, create_app, http_config
 from serving.auth import LOCAL_OPERATOR
-from serving.gateway import Gateway, open_gateway
+from serving.gateway import EconomistFor, Gateway, open_gateway
 from serving.sections import Settings
 
 GPU = GpuPrice("test-gpu", (), Decimal("3.60"), "test", "2026-01-01", "assumed")
@@ -50,15 +50,15 @@ def settings_for(home: Path, **sections: Any) -> Settings:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
+async def running(settings: Settings, economist_for: EconomistFor | None = None) -> AsyncIterator[Running]:
     """A served gateway whose engine has started; one document is in the knowledge base `books`."""
     listener = bind(settings.server)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     embedder = HashingEmbedder()
-    async with open_gateway(settings, lambda _: PRICES, url, lambda _: None, embedder) as gateway:
+    opened = open_gateway(settings, lambda _: PRICES, url, lambda _: None, embedder, economist_for)
+    async with opened as gateway:
         await gateway.engine_started
-        config = uvicorn.Config(create_app(gateway), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(http_config(create_app(gateway), settings.server))
         serving = asyncio.create_task(server._serve([listener]))
         try:
             while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it

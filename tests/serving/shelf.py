@@ -15,8 +15,21 @@ from retrieval.store import Store
 from serving.access import File
 from serving.ingestion import Job
 from serving.remote import RemoteError
+from serving.shelf import Shelf as Opened
 
 SCOPE = Scope("local", frozenset({"everyone"}))
+
+
+class Ready:
+    """An Opening of what was opened before."""
+
+    opened = True
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+
+    def __call__(self) -> Opened:
+        return self._opened
 
 
 class Shelf:

@@ -112,7 +112,8 @@ async def test_documents_are_managed_by_operators_and_scoped(tmp_path: Path) -> 
 async def test_with_keys_nothing_is_open_but_health_and_metrics(stack: Running) -> None:
     stack.gateway.keys.create("acme", [EVERYONE], "user")
     async with aiohttp.ClientSession() as http:
-        for path, status in (("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/v1/models", 401)):
+        expected = {"/livez": 200, "/readyz": 200, "/metrics": 200, "/version": 200, "/v1/models": 401}
+        for path, status in expected.items():
             async with http.get(stack.url + path) as response:
                 assert response.status == status, path
 

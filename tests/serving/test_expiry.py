@@ -19,13 +19,15 @@ from retrieval.reranking import Reranking
 from retrieval.store import Store
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BadRequest, NotFound
-from serving.knowledge import Knowledge, Measures, Threads
+from serving.knowledge import Knowledge
 from serving.limits import Limits
 from serving.sections import Retrieval
+from serving.shelf import Measures, Shelf, Threads
 from serving.stores.bases import DAY_S
 from serving.stores.files import Upload
 from serving.stores.service import Stores, open_stores
 from serving.stores.sources import file_of, source_of
+from tests.serving.shelf import Ready
 from tests.serving.tenants import QUESTION, TEXT
 
 LIMITS = Limits(8, 20, 65_536, 50)
@@ -77,7 +79,7 @@ async def shop_in(home: Path) -> AsyncIterator[Shop]:
             Reranking(home / "reranking", retriever, store, embedder.fingerprint, None),
         )
         threads, defaults = Threads(executor, executor), Retrieval.model_validate({})
-        knowledge = Knowledge(retriever, store, embedder, threads, defaults, measures)
+        knowledge = Knowledge(Ready(Shelf(retriever, store, embedder, measures)), embedder.name, threads, defaults)
         async with open_stores(home, knowledge, clock) as stores:
             yield Shop(stores, knowledge, clock)
     store.close()

@@ -15,7 +15,7 @@ from serving.accounting.cost import GpuPrice
 from serving.accounting.ledger.database import Step, Unwritten
 from serving.accounting.ledger.sqlite import SqliteDatabase
 from serving.accounting.ledger.statement import Statement, statement
-from serving.accounting.record import Tokens
+from serving.accounting.record import Outcome, Tokens
 from tests.serving.books import PRICE, Clock, Job, Process
 
 ALWAYS = (0.0, 1e12)
@@ -100,8 +100,8 @@ class Bills(RuleBasedStateMachine):
 
     @precondition(lambda self: self.alive and self.jobs)
     @rule(which=st.integers(0, 99), outcome=OUTCOMES)
-    def end(self, which: int, outcome: str) -> None:
-        self.jobs.pop(which % len(self.jobs)).end(outcome, Tokens(prompt=10, completion=1))  # type: ignore[arg-type]
+    def end(self, which: int, outcome: Outcome) -> None:
+        self.jobs.pop(which % len(self.jobs)).end(outcome, Tokens(prompt=10, completion=1))
 
     @precondition(lambda self: self.alive)
     @rule()

@@ -27,11 +27,13 @@ from retrieval.reranking import FEWEST, Reranking
 from retrieval.store import Store
 from serving.access import open_documents
 from serving.auth import LOCAL_OPERATOR
-from serving.knowledge import Knowledge, Measures, Threads
+from serving.knowledge import Knowledge
 from serving.remote import RemoteError
 from serving.sections import Retrieval, Settings
+from serving.shelf import Measures, Shelf, Threads
 from tests.retrieval.rerankers import MARK, MarkReranker, onnx_folder
 from tests.serving.gateways import Running, running, settings_for
+from tests.serving.shelf import Ready
 
 TOPICS = [f"topic{number}" for number in range(FEWEST)]
 ROWS: list[dict[str, Any]] = [{"question": f"{topic} opens at nine", "file": f"{topic}-answer.txt"} for topic in TOPICS]
@@ -127,7 +129,7 @@ async def test_the_loop_goes_on_while_passages_are_read(tmp_path: Path) -> None:
     )
     with closing(store), ThreadPoolExecutor(2) as executor:
         threads, defaults = Threads(executor, executor), Retrieval.model_validate({})
-        knowledge = Knowledge(retriever, store, embedder, threads, defaults, measures)
+        knowledge = Knowledge(Ready(Shelf(retriever, store, embedder, measures)), embedder.name, threads, defaults)
         await fill(knowledge)
         [step async for step in knowledge.judge_reranking(LOCAL_OPERATOR, "towers", parse_questions(ROWS))]
         slow.seconds, ticks = 0.5, 0

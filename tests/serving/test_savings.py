@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from serving.accounting.cost import GpuPrice
+from serving.accounting.cost import GpuPrice, request_cost
 from serving.accounting.record import Outcome, RequestRecord, Share, Times, Tokens
 from serving.accounting.savings import AbstentionSavings, Saved
 
@@ -32,12 +32,13 @@ def record(model: str, outcome: Outcome, prompt: int = 0, completion: int = 0, b
         tokens=Tokens(prompt=prompt, completion=completion),
         times=Times(0.0),
         share=Share(busy_s, 5.0),
+        cost=request_cost(Share(busy_s, 5.0), PRICE),
         simulated=False,
     )
 
 
 def test_tokens_of_the_same_model_at_the_cost_of_all() -> None:
-    savings = AbstentionSavings(PRICE)
+    savings = AbstentionSavings()
     assert savings.observe(record("a", "abstained")) == Saved()
     assert savings.observe(record("a", "complete", 90, 10, 1.0)) == Saved()
     first = savings.observe(record("b", "abstained"))  # it has given no answer yet: those of all
@@ -50,7 +51,7 @@ def test_tokens_of_the_same_model_at_the_cost_of_all() -> None:
 
 
 def test_only_whole_answers_from_documents_count() -> None:
-    savings = AbstentionSavings(PRICE)
+    savings = AbstentionSavings()
     savings.observe(replace(record("a", "complete", 90, 10, 1.0), knowledge=None))
     for outcome in ("error", "cancelled"):
         savings.observe(record("a", outcome, 90, 10, 1.0))
@@ -58,7 +59,7 @@ def test_only_whole_answers_from_documents_count() -> None:
 
 
 def test_the_past_fades() -> None:
-    savings = AbstentionSavings(PRICE)
+    savings = AbstentionSavings()
     for prompt in [1000] * 50 + [100] * 1000:
         savings.observe(record("a", "complete", prompt, 0, 1.0))
     assert savings.observe(record("a", "abstained")).tokens == pytest.approx(100, rel=0.01)

@@ -14,11 +14,13 @@ from safetensors.numpy import save_file
 
 from serving.app import bind, check_bind
 from serving.auth import KeyStore
-from serving.engine.child import VllmChild, server_command
+from serving.engine.arguments import cpu_variables, server_command
+from serving.engine.child import VllmChild
 from serving.engine.device import GPU_MODEL, Device
+from serving.engine.lora_plugin import OFF
 from serving.engine.loras import Loras, linear_modules, lora_arguments
 from serving.engine.protocol import AdapterRefused, LoraModule
-from serving.engine.weights import WeightsError, sha256_of
+from serving.engine.weights import WeightsError, convert, sha256_of
 from serving.sections import Engine, Server
 from serving.settings import SettingsError
 
@@ -70,14 +72,29 @@ def test_the_engines_command_line() -> None:
     assert "--default-chat-template-kwargs" in server_command(settings, GPU_MODEL, "m", (), 1)
 
 
+def test_a_cpu_of_few_cores_computes_on_all_of_them_unless_the_operator_says_otherwise() -> None:
+    settings, reserved = Engine.model_validate({"cpu_kv_cache_gib": 3}), "VLLM_CPU_NUM_OF_RESERVED_CPU"
+    space = {"VLLM_CPU_KVCACHE_SPACE": "3"}
+    assert cpu_variables(settings, Device("cpu", "test", 2), {}) == {**space, reserved: "0"}
+    assert cpu_variables(settings, Device("cpu", "test", 2), {reserved: "1"}) == space
+    assert cpu_variables(settings, Device("cpu", "test", 32), {}) == space
+
+
+def test_what_is_measured_on_cpus_is_for_cpus_and_can_be_overruled() -> None:
+    settings = Engine.model_validate({"extra_args": ["--max-num-batched-tokens", "64"]})
+    assert "--max-num-batched-tokens 1024" in " ".join(server_command(settings, "m", "m", (), 1, cpu=True))
+    assert server_command(settings, "m", "m", (), 1, cpu=True)[-1] == "64"
+    assert "1024" not in server_command(settings, "m", "m", (), 1)
+
+
 def test_slots_for_adapters() -> None:
     settings = Engine.model_validate({"max_loras": 2, "max_cpu_loras": 6})
     loras = (LoraModule("a@1", Path("/adapters/a"), 8), LoraModule("b@2", Path("/adapters/b"), 24))
-    on_gpu = "--enable-lora --max-lora-rank 32 --max-loras 2 --max-cpu-loras 6"
-    assert " ".join(lora_arguments(settings, loras, cpu=False)) == on_gpu
-    # One slot more than adapters, which stays empty.
-    on_cpu = "--enable-lora --max-lora-rank 16 --max-loras 7 --max-cpu-loras 7"
-    assert " ".join(lora_arguments(settings, (), cpu=True)) == on_cpu
+    swapping = "--enable-lora --max-lora-rank 32 --max-loras 2 --max-cpu-loras 6"
+    assert " ".join(lora_arguments(settings, loras, spare=False)) == swapping
+    # With vLLM's own operations on a CPU: one slot more than adapters, which stays empty.
+    spare = "--enable-lora --max-lora-rank 16 --max-loras 7 --max-cpu-loras 7 --additional-config"
+    assert " ".join(lora_arguments(settings, (), spare=True)) == f"{spare} {OFF}"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +116,7 @@ def test_adapters_may_change_what_a_known_checkpoint_has(
     save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "model.safetensors")
     assert linear_modules(tmp_path) == expected
     settings = Engine.model_validate({})
-    command = " ".join(lora_arguments(settings, (), cpu=True, modules=expected))
+    command = " ".join(lora_arguments(settings, (), spare=False, modules=expected))
     assert ("--lora-target-modules down_proj q_proj" in command) == bool(expected)
 
 
@@ -130,6 +147,14 @@ def test_the_embedded_weights_are_checked(tmp_path: Path, monkeypatch: pytest.Mo
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
     assert WeightsError.__doc__
+
+
+def test_another_file_is_converted_only_where_nothing_is(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no file"):
+        convert(tmp_path / "out", tmp_path / "none.gguf")
+    (tmp_path / "some.gguf").touch()
+    with pytest.raises(WeightsError, match="already exists"):
+        convert(tmp_path, tmp_path / "some.gguf")
 
 
 @pytest.mark.parametrize(

@@ -52,15 +52,15 @@ class _Period:
 
 
 class Books:
-    """Of one run."""
+    """Of one run, whose meter is `age_s` seconds old at the `first` snapshot."""
 
-    def __init__(self, run_id: str, price: GpuPrice, first: Snapshot, *, simulated: bool) -> None:
+    def __init__(self, run_id: str, price: GpuPrice, first: Snapshot, age_s: float, *, simulated: bool) -> None:
         self._run_id, self._price, self._simulated = run_id, price, simulated
-        self._started_at = self._seen_at = first.at
+        self._started_at, self._seen_at = first.at - age_s, first.at
         self._bill = first.bill
         self._settled = Share()
         self._running: Sequence[Unfinished] = ()
-        self._period = _Period(0, first.at, first.clock, _NO_BILL)
+        self._period = _Period(0, self._started_at, first.clock, _NO_BILL)
         self._waiting: list[tuple[int, RequestRecord]] = []
         self._periods: dict[int, Columns] = {}
         self._unwritten: dict[int, Share] = {}
@@ -83,7 +83,7 @@ class Books:
 
     def steps(self) -> list[Step]:
         """What is to be written, in one transaction; until `written` is called it is asked for again."""
-        requests = [request_row(record, self._run_id, seq, self._price) for seq, record in self._waiting]
+        requests = [request_row(record, self._run_id, seq) for seq, record in self._waiting]
         routes = [
             route_row(record.id, record.routing, self._price)
             for _, record in self._waiting

@@ -12,7 +12,8 @@ from serving.accounting.ledger.database import Database
 from serving.accounting.stages import STAGES, divide
 
 _PERIODS = (
-    "SELECT periods.run_id, runs.usd_per_hour, runs.price_id, MIN(seq), MAX(seq), MIN(began_at), MAX(periods.ended_at), "
+    "SELECT periods.run_id, runs.usd_per_hour, runs.price_id, MIN(seq), MAX(seq), "
+    "MIN(began_at), MAX(periods.ended_at), "
     "SUM(periods.busy_s - periods.settled_busy_s + periods.host_s - periods.settled_host_s), "
     "SUM(periods.idle_s - periods.settled_idle_s), MAX(runs.simulated) "
     "FROM periods JOIN runs ON runs.run_id = periods.run_id "

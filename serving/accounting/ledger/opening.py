@@ -3,13 +3,16 @@
 from pathlib import Path
 
 from serving.accounting.ledger.database import Database
-from serving.accounting.ledger.postgres import PostgresDatabase
 from serving.accounting.ledger.sqlite import SqliteDatabase
 
 
 def open_database(home: Path, database_url: str | None) -> Database:
     """Raises LedgerError."""
-    return PostgresDatabase(database_url) if database_url is not None else SqliteDatabase(home / "ledger.db")
+    if database_url is None:
+        return SqliteDatabase(home / "ledger.db")
+    from serving.accounting.ledger.postgres import PostgresDatabase
+
+    return PostgresDatabase(database_url)
 
 
 def existing_database(home: Path, database_url: str | None) -> Database | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from serving.accounting.cost import GpuPrice, money, request_cost
 from serving.accounting.ledger.database import Step
-from serving.accounting.record import RequestRecord, Routed, Share, Unfinished
+from serving.accounting.record import RequestCost, RequestRecord, Routed, Share, Unfinished
 
 # Outcomes of rows that no answer left: what ran when a process was killed, and what could not be written.
 LOST, UNWRITTEN = "lost", "unwritten"
@@ -29,7 +29,7 @@ def step(table: str, rows: Sequence[Columns], *, key: Sequence[str] = ()) -> lis
     return [(sql, [tuple(row.values()) for row in rows])]
 
 
-def request_row(record: RequestRecord, run_id: str, period: int, price: GpuPrice) -> Columns:
+def request_row(record: RequestRecord, run_id: str, period: int) -> Columns:
     """One request. Seconds of `busy_s` include `prefill_s` and `route_s`, what its router took."""
     tokens, times, share = record.tokens, record.times, record.share
     duration = times.ended - times.received
@@ -65,7 +65,7 @@ def request_row(record: RequestRecord, run_id: str, period: int, price: GpuPrice
         "prefill_s": record.prefill_s,
         "route_s": 0.0 if record.routing is None else record.routing.share.busy_s,
         "simulated": int(record.simulated),
-        **_cost(share, price),
+        **_cost(share, record.cost),
     }
 
 
@@ -101,6 +101,7 @@ def unfinished_row(
 ) -> Columns:
     """A request of which only its share is known."""
     run_id, period = where
+    share = Share(request.busy_s, idle_s, request.host_s)
     return {
         "request_id": request.id,
         "run_id": run_id,
@@ -124,12 +125,11 @@ def unfinished_row(
         "tokens_estimated": 1,
         "duration_s": max(0.0, at - request.started_at),
         "simulated": 0,
-        **_cost(Share(request.busy_s, idle_s, request.host_s), price),
+        **_cost(share, request_cost(share, price)),
     }
 
 
-def _cost(share: Share, price: GpuPrice) -> Columns:
-    cost = request_cost(share, price)
+def _cost(share: Share, cost: RequestCost) -> Columns:
     return {
         "busy_s": share.busy_s,
         "host_s": share.host_s,

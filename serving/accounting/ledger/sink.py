@@ -48,7 +48,7 @@ class LedgerSink:
         self._time_of_day, self._clock = time_of_day, clock
         self._at = 0.0
         self._records: list[RequestRecord] = []
-        self._books = Books(self.run_id, price, self._snapshot(), simulated=simulated)
+        self._books = Books(self.run_id, price, self._snapshot(), meter.age_s, simulated=simulated)
         self._queue: queue.SimpleQueue[Snapshot | threading.Event | None] = queue.SimpleQueue()
         self._waiters: list[threading.Event] = []
         if not database.take(self.run_id):

@@ -58,15 +58,15 @@ def traffic(ledger: Database, until: float, window_s: float, *, simulated: bool)
     """The `window_s` seconds before `until` (since 1970), of gateways with a simulated engine or of real ones. Raises
     LedgerError."""
     bounds = (until - window_s, until, int(simulated))
-    block_s = max(BLOCK_S, window_s / _MOST_BLOCKS)
+    first = ledger.rows(_FIRST, bounds)[0][0]
+    covered = 0.0 if first is None else until - max(first, until - window_s)
+    block_s = max(BLOCK_S, covered / _MOST_BLOCKS)
     sums: dict[int, list[float]] = defaultdict(lambda: [0] * 10)
     for ended_at, *values in ledger.rows(_PERIODS, bounds):
         block = sums[int(ended_at // block_s)]
         for at, value in enumerate(values):
             block[at] += value
-    first = ledger.rows(_FIRST, bounds)[0][0]
     bill = statement(ledger, until - window_s, until, simulated=simulated)
-    covered = 0.0 if first is None else until - max(first, until - window_s)
     blocks = tuple(Block(*map(int, each[:7]), *each[7:]) for _, each in sorted(sums.items()))
     return Traffic(until, window_s, covered, block_s, blocks, bill, simulated)
 

@@ -86,6 +86,19 @@ async def test_scores_go_into_the_manifest_with_command_and_interval(
     assert result.origin.cores > 0
 
 
+async def test_a_served_model_is_measured_without_an_adapter(
+    version: AdapterVersion, served: Endpoint, registry: Registry, task_file: Path, tmp_path: Path
+) -> None:
+    plan = replace(plan_for(version, served, tmp_path), adapter=None, served="plain")
+    result, printed = await run(plan, task_file, registry, tmp_path / "r.json")
+    assert {body["model"] for body in served.asked} == {"plain"}
+    assert (result.adapter, result.served, result.figures[0].value) == (None, "plain", 0.5)
+    assert "20 questions to plain\n" in printed
+    assert registry.resolve(version.engine_name).manifest == version.manifest
+    with pytest.raises(TaskError, match="name an adapter or a served model"):
+        await run(replace(plan, served=None), task_file, registry)
+
+
 async def test_a_broken_off_evaluation_is_continued(
     version: AdapterVersion, served: Endpoint, registry: Registry, task_file: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from benchmarks.economics.queueing import check, erlang_c, mean_wait_s, replicas
 from benchmarks.economics.simulation import daily_arrivals, exponential_service, poisson_arrivals, simulate
 from benchmarks.economics.sweep import SweepPoint, slo_rate, sweep_point
 from benchmarks.errors import ModelError
-from benchmarks.plan import Slo
+from benchmarks.load.plan import Slo
 
 D = Decimal
 BASE, PREFILL, DECODE, STEP = 0.004, 2e-5, 3e-4, 6e-3

@@ -1,0 +1,1 @@
+"""Experiments on real engines: LoRA on CPUs, prefix caching, flags, the gateway beside the engine alone."""

@@ -1,0 +1,166 @@
+"""What the engine experiments share: vLLM servers that come up and go away, timed rounds of load, result files.
+
+Conditions take turns in one run, several rounds of each, because a shared machine is slower at some minutes than at
+others: compare them within a round.
+"""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import EndpointError
+from benchmarks.load.arrivals import Closed
+from benchmarks.load.plan import LoadPlan, Target
+from benchmarks.load.record import RequestRow
+from benchmarks.load.run import run_load
+from benchmarks.load.summary import Percentiles
+from benchmarks.load.workload import Workload
+from serving.settings import child_environment
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running OpenAI server and the names it serves."""
+
+    url: str
+    models: tuple[str, ...]
+
+    def counters(self, *names: str) -> tuple[float, ...]:
+        """Sums of these metrics over their labels."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:  # noqa: S310  # our own child
+            lines = answer.read().decode().splitlines()
+        return tuple(
+            sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+            for name in names
+        )
+
+
+@contextmanager
+def vllm(
+    model: Path, log: Path, *arguments: str, environment: dict[str, str] | None = None, loras: Sequence[Path] = ()
+) -> Iterator[Server]:
+    """A vLLM server for `model` as `base`, with one served name per adapter folder, and by default with the gateway's
+    settings for a CPU of few cores. Do not wait here: see `ready`."""
+    port = free_port()
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "2048"]
+    command += ["--disable-uvicorn-access-log", "--max-num-batched-tokens", "1024", *arguments]
+    if loras:
+        command += ["--lora-modules", *(f"{each.name}={each}" for each in loras)]
+    given = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0", "HF_HUB_OFFLINE": "1"}
+    variables = child_environment({**given, **(environment or {})})
+    with process(command, log, variables):
+        yield Server(f"http://127.0.0.1:{port}", ("base", *(each.name for each in loras)))
+
+
+@contextmanager
+def process(command: Sequence[str], log: Path, environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A child that is ended, first kindly, when the block is left."""
+    with log.open("wb") as file:
+        child = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(30)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+def ready(*urls: str, path: str = "/health", within_s: float = 300) -> None:
+    """Waits until all of them answer. Raises EndpointError if one does not in time."""
+    deadline = time.monotonic() + within_s
+    for url in urls:
+        while True:
+            try:
+                with urllib.request.urlopen(url + path, timeout=5):  # noqa: S310  # our own child
+                    break
+            except (urllib.error.URLError, OSError):
+                if time.monotonic() > deadline:
+                    raise EndpointError(f"{url} did not come up in {within_s:g} s; see its log") from None
+                time.sleep(0.5)
+
+
+def free_port() -> int:
+    """One that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Of one round: seconds, and tokens per second of all answers together. All requests were answered in full."""
+
+    requests: int
+    seconds: float
+    tokens_per_s: float
+    ttft: Percentiles | None
+    e2e: Percentiles | None
+
+
+def drive(
+    url: str, models: Sequence[str], workload: Workload, *, concurrency: int, requests: int, max_tokens: int = 64
+) -> Timing:
+    """A closed loop whose users are split evenly over `models`; every answer has exactly `max_tokens` tokens.
+
+    Raises EndpointError if a request failed: what did not finish cannot be compared.
+    """
+    share = requests // len(models)
+    plans = [
+        LoadPlan(
+            url=f"{url}/v1",
+            targets=(Target(model),),
+            workload=workload,
+            load=Closed(concurrency // len(models)),
+            requests=share,
+            max_tokens=max_tokens,
+            ignore_eos=True,
+            # Each model its own prompts, or one would find another's in the prefix cache.
+            offset=at * share,
+            timeout_s=600,
+            metrics=(),
+        )
+        for at, model in enumerate(models)
+    ]
+
+    async def together() -> list[RequestRow]:
+        results = await asyncio.gather(*(run_load(plan) for plan in plans))
+        return [row for result in results for row in result.rows]
+
+    began = time.perf_counter()
+    rows = asyncio.run(together())
+    seconds = time.perf_counter() - began
+    for row in rows:
+        if row.outcome != "answered" or row.completion_tokens != max_tokens:
+            raise EndpointError(
+                f"request {row.index} of {models}: {row.outcome}, {row.completion_tokens} tokens, {row.error}"
+            )
+    return timing(rows, seconds)
+
+
+def timing(rows: Sequence[RequestRow], seconds: float) -> Timing:
+    """Of finished requests that took `seconds` together."""
+    tokens = sum(row.completion_tokens or 0 for row in rows)
+    ttft, e2e = Percentiles.of(row.ttft_s for row in rows), Percentiles.of(row.e2e_s for row in rows)
+    return Timing(len(rows), round(seconds, 3), round(tokens / seconds, 1), ttft, e2e)
+
+
+def write(result: Any, out: Path | None) -> None:
+    """Prints a result (a dataclass) as JSON and keeps it in `out`."""
+    text = json.dumps(asdict(result), indent=2, default=str)
+    print(text)  # noqa: T201  # a script's answer
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")

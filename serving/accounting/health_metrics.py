@@ -1,0 +1,72 @@
+"""What an operator is woken up for: errors by status, the age of prices, room on the state's disk.
+
+Alerts need more than `outcome="error"`: a client's mistake (400) is no fault of ours, a 429 is a limit that works, and
+only the rest counts against an objective.
+"""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from serving.accounting.cost import Prices
+from serving.accounting.record import RequestRecord
+
+# Those that an alert is built on are there with zero, so that the first one is an increase.
+_WATCHED = (429, 500, 502, 503, 504)
+_LOWEST = 400
+_HIGHEST = 599
+
+
+class ErrorMetrics:
+    """Registers its counter in `registry`. Statuses are the gateway's own or HTTP's: their number is bounded."""
+
+    def __init__(self, registry: CollectorRegistry, models: Sequence[str]) -> None:
+        self._errors = Counter(
+            "breakeven_errors",
+            "Requests that ended in an error, by HTTP status; a part of breakeven_requests",
+            ["model", "status"],
+            registry=registry,
+        )
+        for model in models:
+            for status in _WATCHED:
+                self._errors.labels(model, str(status))
+
+    def record(self, record: RequestRecord) -> None:
+        """See Sink."""
+        if record.outcome == "error":
+            known = _LOWEST <= record.status <= _HIGHEST
+            self._errors.labels(record.model, str(record.status) if known else "other").inc()
+
+
+class HealthCollector(Collector):
+    """When each price was seen and how much room the state's disk has, read when it is scraped."""
+
+    def __init__(self, prices: Prices, home: Path) -> None:
+        self._prices, self._home = prices, home
+
+    def collect(self) -> Iterable[Metric]:
+        """Metric families of prices and of the disk."""
+        seen = GaugeMetricFamily(
+            "breakeven_price_seen_timestamp_seconds",
+            "When the price's source was last read, in seconds since 1970; 0 if nobody stated it",
+            labels=["id"],
+        )
+        gpu = self._prices.gpu
+        for name, day in ((gpu.id, gpu.as_of), *((hosted.id, hosted.as_of) for hosted in self._prices.hosted)):
+            seen.add_metric([name], _seconds(day))
+        yield seen
+        disk = shutil.disk_usage(self._home)
+        yield GaugeMetricFamily("breakeven_home_free_bytes", "Free bytes on the disk that holds the state", disk.free)
+        yield GaugeMetricFamily("breakeven_home_size_bytes", "Size of that disk in bytes", disk.total)
+
+
+def _seconds(day: str) -> float:
+    try:
+        return datetime.combine(date.fromisoformat(day), time(), UTC).timestamp()
+    except ValueError:  # a configured price may say "not stated"
+        return 0.0
