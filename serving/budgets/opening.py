@@ -11,7 +11,6 @@ from typing import Protocol
 from serving.accounting.cost import GpuPrice
 from serving.budgets.budgets import Budgets, quanta
 from serving.budgets.purse import LocalPurse, Purse, Quanta
-from serving.budgets.shared import shared_purse
 from serving.budgets.windows import Kind, Window
 from serving.sections import Settings
 
@@ -42,6 +41,8 @@ async def open_budgets(
         for (account, kind), amount in (await _spent(spent, local.windows)).items():
             local.begin(account, kind, amount)
     else:
+        from serving.budgets.shared import shared_purse
+
         longest_s = settings.engine.request_timeout_s + settings.admission.objective_s + _BEFORE_S
         purse = shared = await stack.enter_async_context(shared_purse(settings.database_url, longest_s))
         await shared.begin(await _spent(spent, shared.windows))

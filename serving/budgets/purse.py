@@ -81,7 +81,11 @@ class Standing:
 
 
 def decide(
-    limits: Sequence[Limit], accounts: Mapping[str, Standing], amount: Quanta, windows: Mapping[Kind, Window], now: float
+    limits: Sequence[Limit],
+    accounts: Mapping[str, Standing],
+    amount: Quanta,
+    windows: Mapping[Kind, Window],
+    now: float,
 ) -> Refused | None:
     """The rule at the top of this module."""
     for limit in limits:

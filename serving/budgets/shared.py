@@ -1,7 +1,7 @@
 """A purse in PostgreSQL, for several gateways. The only module of the budgets that knows psycopg.
 
-A decision holds the accounts' advisory locks for one transaction, so that gateways decide one after another, as requests
-do in one process. A hold is a row that expires: those of a killed gateway are gone when its requests would have ended.
+A decision holds the accounts' advisory locks for one transaction, so that gateways decide one after another, as
+requests do in one process. A hold is a row that expires: those of a killed gateway are gone when its requests would have ended.
 Windows are those of the database's clock, which is the same for all.
 """
 
@@ -43,9 +43,7 @@ _BEGIN = (
     "ON CONFLICT DO NOTHING"
 )
 # Holds before costs: what is settled between the two statements is counted twice, never not at all.
-_HELD = (
-    "SELECT account, COUNT(*), SUM(amount) FROM holds WHERE account = ANY(%s) AND expires > now() GROUP BY account"
-)
+_HELD = "SELECT account, COUNT(*), SUM(amount) FROM holds WHERE account = ANY(%s) AND expires > now() GROUP BY account"
 _SPENT = f"SELECT account, kind, spent FROM spending WHERE account = ANY(%s) AND since = {_NOW}"  # noqa: S608  # names of ours
 _HOLD = "INSERT INTO holds SELECT %s, account, %s, now() + make_interval(secs => %s) FROM unnest(%s::text[]) AS account"
 _SETTLE = (
@@ -169,10 +167,10 @@ async def shared_purse(url: str, longest_s: float) -> AsyncIterator[SharedPurse]
     )
     purse = SharedPurse(pool, longest_s)
     try:
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5) as connection:
-            async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-                await connection.execute(_SCHEMA)
+        # Without autocommit the connection's block is the transaction.
+        async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            await connection.execute(_SCHEMA)
         await pool.open()
         await purse.refresh(())
         settling = asyncio.create_task(purse.keep_settling())

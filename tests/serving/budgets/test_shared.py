@@ -74,7 +74,9 @@ async def test_the_same_answers_as_in_memory(purses: list[SharedPurse]) -> None:
             if isinstance(purse, SharedPurse):
                 await _settled(purse)
             await purse.refresh(PAID_BY)
-            said += [(purse.balance(name, kind).spent, purse.balance(name, kind).held) for name in PAID_BY for kind in KINDS]
+            said += [
+                (purse.balance(name, kind).spent, purse.balance(name, kind).held) for name in PAID_BY for kind in KINDS
+            ]
         return said
 
     assert await story(purses[0]) == await story(LocalPurse(time.time))
