@@ -21,6 +21,7 @@ from serving.accounting.record import Sink
 from serving.accounting.spending import Spending
 from serving.accounting.version_metrics import VersionMetrics
 from serving.budgets.budgets import Budgets
+from serving.budgets.metrics import BudgetCollector
 from serving.budgets.opening import open_budgets
 from serving.engine.device import Device
 from serving.rollout.operations import Rollout
@@ -74,7 +75,8 @@ async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Mac
         return seconds_usd(alone_s + meter.bill().unallocated_idle_s, prices.gpu)
 
     paid = partial(spent, ledger.database)
-    budgets = await open_budgets(settings, prices.gpu, paid, dearest, meter.accelerators, metrics.registry)
+    budgets = await open_budgets(stack, settings, prices.gpu, paid, dearest, meter.accelerators)
+    metrics.registry.register(BudgetCollector(budgets))
     recent = RecentRequests(ledger.database)
     log = LogSink(sys.stderr)
     stack.callback(log.close)

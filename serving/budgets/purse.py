@@ -10,7 +10,7 @@ however many ask at once:
 Amounts are whole tenths of a nano-dollar, the ledger's own quantum: sums of them are exact.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -55,7 +55,8 @@ class Balance:
 
 
 class Purse(Protocol):
-    """Shared by all who spend from the same accounts. `LocalPurse` is for one gateway that does so alone."""
+    """Shared by all who spend from the same accounts. `LocalPurse` is for one gateway that does so alone, `SharedPurse`
+    (shared.py) for several."""
 
     async def hold(self, request_id: str, limits: Sequence[Limit], amount: Quanta) -> Refused | None:
         """Hold `amount` in every account of `limits` for a request, or in none and say why."""
@@ -66,12 +67,33 @@ class Purse(Protocol):
     def balance(self, account: str, kind: Kind) -> Balance:
         """What is known here of an account now."""
 
+    async def refresh(self, accounts: Sequence[str]) -> None:
+        """Know what others have spent from these."""
+
 
 @dataclass(slots=True)
-class _Account:
+class Standing:
+    """An account now: what is spent in each window, and what is held for how many requests."""
+
     spent: dict[Kind, Quanta] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     held: Quanta = 0
     running: int = 0
+
+
+def decide(
+    limits: Sequence[Limit],
+    accounts: Mapping[str, Standing],
+    amount: Quanta,
+    windows: Mapping[Kind, Window],
+    now: float,
+) -> Refused | None:
+    """The rule at the top of this module."""
+    for limit in limits:
+        account, at = accounts[limit.account], windows[limit.kind]
+        spent = account.spent[limit.kind]
+        if spent >= limit.most or (account.running and spent + account.held + amount > limit.most):
+            return Refused(limit, at, at.until - now, spent, account.held)
+    return None
 
 
 class LocalPurse:
@@ -79,7 +101,7 @@ class LocalPurse:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[str, Standing] = {}
         self._holds: dict[str, tuple[Sequence[str], Quanta]] = {}
         self._windows = {kind: window(kind, clock()) for kind in KINDS}
         self._until = self._windows["day"].until
@@ -97,18 +119,13 @@ class LocalPurse:
     async def hold(self, request_id: str, limits: Sequence[Limit], amount: Quanta) -> Refused | None:
         """See Purse. Decided without an await, so nothing comes between."""
         self._turn()
-        for limit in limits:
-            account = self._account(limit.account)
-            spent = account.spent[limit.kind]
-            if spent >= limit.most or (account.running and spent + account.held + amount > limit.most):
-                now = self._windows[limit.kind]
-                return Refused(limit, now, now.until - self._clock(), spent, account.held)
-        names = tuple(dict.fromkeys(limit.account for limit in limits))
-        for name in names:
-            account = self._account(name)
+        accounts = {limit.account: self._account(limit.account) for limit in limits}
+        if (refused := decide(limits, accounts, amount, self._windows, self._clock())) is not None:
+            return refused
+        for account in accounts.values():
             account.held += amount
             account.running += 1
-        self._holds[request_id] = (names, amount)
+        self._holds[request_id] = (tuple(accounts), amount)
         return None
 
     def settle(self, request_id: str, accounts: Sequence[str], cost: Quanta) -> None:
@@ -127,13 +144,16 @@ class LocalPurse:
     def balance(self, account: str, kind: Kind) -> Balance:
         """See Purse."""
         self._turn()
-        found = self._accounts.get(account) or _Account()
+        found = self._accounts.get(account) or Standing()
         return Balance(self._windows[kind], found.spent[kind], found.held)
 
-    def _account(self, name: str) -> _Account:
+    async def refresh(self, accounts: Sequence[str]) -> None:
+        """See Purse: there are no others."""
+
+    def _account(self, name: str) -> Standing:
         found = self._accounts.get(name)
         if found is None:
-            found = self._accounts[name] = _Account()
+            found = self._accounts[name] = Standing()
         return found
 
     def _turn(self) -> None:

@@ -27,6 +27,7 @@ async def usage(request: Request) -> Response:
     gateway, caller = gateway_of(request), caller_of(request)
     budgets = gateway.runtime.budgets
     key, tenant = budgets.accounts(caller)
+    await budgets.purse.refresh((key.id, tenant.id))
     found: dict[str, Any] = {"object": "usage", "currency": "USD", "key": budgets.describe(key)}
     if caller.role == "operator":
         found["tenant"] = budgets.describe(tenant)
@@ -37,8 +38,9 @@ async def usage(request: Request) -> Response:
 async def list_keys(request: Request) -> Response:
     """List the keys of the caller's tenant, without their secrets, with what they spent."""
     gateway, caller = gateway_of(request), operator_of(request)
-    keys = [_shown(gateway, key) for key in gateway.keys.list() if key.caller.tenant == caller.tenant]
-    return json_response({"object": "list", "data": keys})
+    keys = [key for key in gateway.keys.list() if key.caller.tenant == caller.tenant]
+    await gateway.runtime.budgets.purse.refresh([f"key:{key.id}" for key in keys])
+    return json_response({"object": "list", "data": [_shown(gateway, key) for key in keys]})
 
 
 @router.patch("/keys/{key_id}")
