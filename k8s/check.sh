@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make k8s-check: everything about k8s/ that can be checked without a cluster. Needs kubectl for the rendering, and prometheus
-# and promtool for the rules; says loudly what it left out without them.
+# What other programs say of k8s/ without a cluster: the first half of `make k8s-check`, the second is tests/k8s. Needs
+# kubectl for the rendering; says loudly what it left out without it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=.bootstrap/k8s
@@ -27,5 +27,3 @@ if command -v kubectl >/dev/null; then
 else
   echo "WARNING: kubectl is not on PATH: no overlay was rendered, and the policy scan was left out" >&2
 fi
-
-.venv/bin/pytest -q tests/k8s "$@"

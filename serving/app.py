@@ -141,7 +141,6 @@ def http_config(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         HotRoutes(app),
         http="httptools",
-        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

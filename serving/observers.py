@@ -60,6 +60,7 @@ async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Mac
     metrics.registry.register(spending)
     metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
     ledger = await _open_ledger(stack, settings, machine, simulated=engine.simulated)
+    metrics.watch_ledger(lambda: ledger.up, lambda: ledger.given_up)
     economics = None
     if machine.economist is not None:
         cost = settings.cost

@@ -26,7 +26,9 @@ def frame(document: Mapping[str, Any], where: str, width: int) -> RenderableType
     """Everything an operator wants to see of it, in `width` columns."""
     parts: list[RenderableType] = [_head(document, where), Text()]
     if document["measured"]:
-        parts += [_measured(document["measured"], width), Text(), _bill(document["bill"]), Text()]
+        parts += [_measured(document["measured"], width), Text()]
+    if document["bill"]["billed_seconds"]:
+        parts += [_bill(document["bill"]), Text()]
     if document["missing"]:
         missing = " and ".join(document["missing"])
         parts.append(Text.assemble(("Break-even: not yet measured: ", "bold"), f"{missing}."))
@@ -47,9 +49,9 @@ def _head(document: Mapping[str, Any], where: str) -> Text:
     lines = Text.assemble(
         ("Breakeven ", "bold"),
         f"{where}  last {_span(window['asked_seconds'])}",
-        f" ({covered} of it seen)  " if window["covered_seconds"] < 0.99 * window["asked_seconds"] else "  ",
-        window["until"],
-        f"\n{price['id']} at ${price['usd_per_hour']} an hour, {price['basis']}, {price['as_of']}",
+        f" ({covered} of it seen)" if window["covered_seconds"] < 0.99 * window["asked_seconds"] else "",
+        f"\n{window['until'][:19].replace('T', ' ')} UTC  {price['id']} at ${price['usd_per_hour']} an hour, ",
+        f"{price['basis']}, {price['as_of']}",
     )
     if document["engine_simulated"]:
         lines.append("\nThe engine is simulated: nothing here is real.", style="bold red")

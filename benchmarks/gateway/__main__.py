@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--production-stack", type=Path, help="checkout of vLLM's production-stack")
     parser.add_argument("--only", nargs="*", help="names of gateways; default: all")
     parser.add_argument("--seconds", type=float, help="of each load; default: 2 to 6, as each needs")
+    parser.add_argument("--soak", action="store_true", help="also send 100,000 requests and watch the memory of ours")
     parser.add_argument("--cores", type=int, nargs=2, default=(0, 1), help="of the gateway, and of everything else")
     parser.add_argument("--out", type=Path, help="the JSON file")
     given = parser.parse_args()
@@ -45,7 +46,8 @@ def main() -> None:
 
 def _run(given: argparse.Namespace, output: Console, progress: Console) -> None:
     work: Path = given.work.resolve()
-    chosen = [peer for peer in peers(given.production_stack) if not given.only or peer.name in given.only]
+    known = [replace(peer, soak=peer.soak and given.soak) for peer in peers(given.production_stack)]
+    chosen = [peer for peer in known if not given.only or peer.name in given.only]
     loads = [replace(load, seconds=given.seconds) if given.seconds else load for load in _LOADS]
     side = built(given.native, work / "load", given.cores[1])
     origin = Origin.here("python -m benchmarks.gateway --work FOLDER" + (" --native FOLDER" if given.native else ""))
@@ -67,6 +69,14 @@ def _run(given: argparse.Namespace, output: Console, progress: Console) -> None:
             except BenchmarkError as error:
                 progress.print(f"{peer.name} was not measured: {error}", markup=False)
                 results.append({"name": peer.name, "features": peer.features, "failed": str(error)})
+            _write(given.out, origin, side, results)
+    output.print(table(results))
+
+
+def _write(out: Path | None, origin: Origin, side: Side, results: Sequence[dict[str, Any]]) -> None:
+    """After each gateway: a run that is cut short keeps what it has."""
+    if out is None:
+        return
     load_side = "C" if side.native else "Python"
     document = {
         "origin": asdict(origin),
@@ -74,10 +84,8 @@ def _run(given: argparse.Namespace, output: Console, progress: Console) -> None:
         "load_average": os.getloadavg()[0],
         "gateways": results,
     }
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    output.print(table(results))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def _measured(peer: Peer, launch: Launch, log: Path, side: Side, loads: Sequence[Load], core: int) -> dict[str, Any]:

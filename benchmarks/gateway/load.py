@@ -26,11 +26,11 @@ class Load:
     delay_ms: int = 0
 
 
-WHOLE_64 = Load("64 connections", 64, 3)
-WHOLE_1 = Load("1 connection", 1, 2)
-STREAMS_1 = Load("1 stream", 1, 3, True, 10, 20)
+WHOLE_64 = Load("64 connections", 64, 2.5)
+WHOLE_1 = Load("1 connection", 1, 1)
+STREAMS_1 = Load("1 stream", 1, 2, True, 10, 20)
 STREAMS_64 = Load("64 streams", 64, 6, True, 128, 20)
-STREAMS_200 = Load("200 streams", 200, 5, True, 40, 50)
+STREAMS_200 = Load("200 streams", 200, 4.5, True, 30, 50)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,10 +107,10 @@ def peers(production_stack: Path | None) -> tuple[Peer, ...]:
     found = (
         Peer("Breakeven", _OUR_FEATURES, _ours, soak=True),
         Peer("Breakeven, as a FastAPI route", _OUR_FEATURES, _ours, path=CHAT_BY_FRAMEWORK),
-        Peer("vllm-router (Rust)", "routing, metrics", _router, ("vllm-router",)),
-        Peer("FastAPI + aiohttp relay", "none", _relay("aiohttp"), _WEB),
-        Peer("FastAPI + httpx relay", "none", _relay("httpx"), _WEB),
         Peer("LiteLLM proxy", "key, served model, parse, usage", _litellm, ("litellm[proxy]",)),
+        Peer("FastAPI + aiohttp relay", "none", _relay("aiohttp"), _WEB),
+        Peer("vllm-router (Rust)", "routing, metrics", _router, ("vllm-router",)),
+        Peer("FastAPI + httpx relay", "none", _relay("httpx"), _WEB),
     )
     if production_stack is None:
         return found

@@ -1,16 +1,16 @@
-"""What an operator is woken up for: errors by status, the age of prices, room on the state's disk.
+"""What an operator is woken up for: errors by status, the age of prices, room on the disk, the ledger.
 
 Alerts need more than `outcome="error"`: a client's mistake (400) is no fault of ours, a 429 is a limit that works, and
 only the rest counts against an objective.
 """
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serving.accounting.cost import Prices
@@ -63,6 +63,19 @@ class HealthCollector(Collector):
         disk = shutil.disk_usage(self._home)
         yield GaugeMetricFamily("breakeven_home_free_bytes", "Free bytes on the disk that holds the state", disk.free)
         yield GaugeMetricFamily("breakeven_home_size_bytes", "Size of that disk in bytes", disk.total)
+
+
+class LedgerCollector(Collector):
+    """Whether the ledger is written, and what it had to give up, read when it is scraped."""
+
+    def __init__(self, up: Callable[[], bool], given_up: Callable[[], int]) -> None:
+        self._up, self._given_up = up, given_up
+
+    def collect(self) -> Iterable[Metric]:
+        """Metric families of the ledger."""
+        yield GaugeMetricFamily("breakeven_ledger_up", "1 if the last write of the ledger came through", self._up())
+        lost = "Records that waited too long for the ledger: they are in its sums, not in its rows"
+        yield CounterMetricFamily("breakeven_ledger_given_up_records", lost, self._given_up())
 
 
 def _seconds(day: str) -> float:

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from serving.accounting.cost import GpuPrice, Prices, seconds_usd
-from serving.accounting.health_metrics import ErrorMetrics, HealthCollector
+from serving.accounting.health_metrics import ErrorMetrics, HealthCollector, LedgerCollector
 from serving.accounting.meter import Bill
 from serving.accounting.record import Outcome, RequestRecord
 from serving.accounting.refusal_metrics import RefusalMetrics
@@ -138,6 +138,10 @@ class MetricsSink:
     def watch_engine(self, bill: Callable[[], Bill], ready: Callable[[], bool], restarts: Callable[[], int]) -> None:
         """Expose the meter and the engine's state from now on."""
         self.registry.register(_EngineCollector(bill, ready, restarts, self._prices.gpu))
+
+    def watch_ledger(self, up: Callable[[], bool], given_up: Callable[[], int]) -> None:
+        """Expose whether the ledger is written from now on."""
+        self.registry.register(LedgerCollector(up, given_up))
 
     def exposition(self) -> bytes:
         """The scrape's body in Prometheus' text format."""

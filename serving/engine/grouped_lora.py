@@ -6,8 +6,8 @@ a long run of one adapter's rows is multiplied by that adapter's matrices alone;
 multiplied together by those of all adapters they use, and what is not a row's own is set to zero in between. Rows
 without an adapter are in no product, so nothing can reach them.
 
-The slices of one layer (q, k and v; gate and up) keep their weights in one piece of memory, so that each segment takes
-two products per layer, whatever the number of slices. vLLM goes on writing to its own tensors, which become views.
+The slices of one layer (q, k and v; gate and up) keep their weights in one piece of memory, so that a segment takes two
+products per layer, and only a long one takes more. vLLM goes on writing to its own tensors, which become views.
 
 Only worker processes of vLLM import this (see lora_plugin.py). Weights must be finite: those of a neighbour in a short
 run are multiplied by zero.

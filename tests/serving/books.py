@@ -116,7 +116,7 @@ class Process:
             tokens=tokens,
             times=took,
             share=job.share,
-            cost=request_cost(job.share, PRICE),
+            cost=request_cost(job.share, self.price),
             simulated=True,
         )
         self.records.append(record)

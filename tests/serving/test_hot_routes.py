@@ -44,6 +44,7 @@ def comparable(answer: tuple[int, dict[str, str], bytes]) -> Any:
     for part in parts:
         if isinstance(part, dict):
             part.pop("created", None)
+            part.pop("id", None)
             if "breakeven" in part:
                 part["breakeven"] = sorted(part["breakeven"])
     return status, sorted(headers.items()), parts

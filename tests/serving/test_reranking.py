@@ -88,7 +88,7 @@ async def test_it_is_off_until_it_is_measured_and_then_a_stage_of_its_own(tmp_pa
         assert "marks is off for 2 of 2 knowledge bases" in note
         before = await asked(stack)
         assert (before["passages"][0]["source"], before["rerank_seconds"]) == ("topic3-decoy.txt", None)
-        assert b'stage="rerank"' not in stack.gateway.metrics.exposition()
+        assert b'duration_seconds_count{stage="rerank"}' not in stack.gateway.metrics.exposition()
         verdict = await judge(tmp_path)
         assert verdict["better"]
         after = await asked(stack)

@@ -56,8 +56,14 @@ class LedgerSink:
         for said in settle_dead_runs(database):
             logger.warning("%s", said)
         self._failed = False
+        self.given_up = 0
         self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)
         self._thread.start()
+
+    @property
+    def up(self) -> bool:
+        """Whether the last write came through."""
+        return not self._failed
 
     def record(self, record: RequestRecord) -> None:
         """See Sink."""
@@ -103,6 +109,7 @@ class LedgerSink:
             if isinstance(item, threading.Event):
                 self._waiters.append(item)
             elif given_up := self._books.enter(item):
+                self.given_up += given_up
                 logger.error("ledger: %s is away; %d records are kept as sums only", self.database.place, given_up)
             try:
                 item = self._queue.get_nowait()

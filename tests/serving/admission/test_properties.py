@@ -147,6 +147,7 @@ def test_nobody_is_let_in_after_its_deadline(wishes: list[Wish], places: int) ->
 _costs = st.integers(1, 20).map(lambda tenths: tenths / 10)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(_costs, _costs, _costs), min_size=1, max_size=80),
     st.tuples(*(st.sampled_from([0.5, 1.0, 2.0, 5.0]) for _ in TENANTS)),
@@ -177,6 +178,7 @@ def test_tenants_that_always_wait_are_served_by_their_weights(
         assert all(later - earlier <= 2 * most + 1e-9 for earlier, later in pairwise(clocks))
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["push a", "push b", "pop", "remove a", "remove b"]), max_size=100))
 def test_a_queue_loses_and_repeats_nobody(steps: list[str]) -> None:
     queue: FairQueue[int] = FairQueue(lambda _: 1.0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.budgets.purse import Limit, LocalPurse
@@ -59,6 +59,7 @@ def _settle(purse: LocalPurse, model: _Model, request_id: str, cost: int) -> Non
 _steps = st.lists(st.tuples(st.booleans(), st.integers(0, 90), st.integers(0, 50)), max_size=60)
 
 
+@settings(deadline=None)
 @given(_steps)
 def test_no_order_of_events_overspends(steps: list[tuple[bool, int, int]]) -> None:
     async def work() -> None:
@@ -80,6 +81,7 @@ def test_no_order_of_events_overspends(steps: list[tuple[bool, int, int]]) -> No
     asyncio.run(work())
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 10), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=60))
 def test_requests_that_keep_to_their_holds_overspend_by_one_at_most(wishes: list[tuple[int, int, int]]) -> None:
     """Many at once, ending in any order: beyond the budget is at most the one that had its rest to itself."""
