@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -80,10 +81,11 @@ def _litellm(programs: Path, place: Place) -> Launch:
     config = place.folder / "litellm.json"
     parameters = {"model": "openai/mock", "api_base": f"{place.upstream}/v1", "api_key": "none"}
     models = [{"model_name": "mock", "litellm_params": parameters}]
-    config.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": "sk-1234"}}))
+    key = f"sk-{secrets.token_hex(24)}"  # it refuses to start with a well-known one
+    config.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": key}}))
     command = (str(programs / "litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(place.port))
     quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
-    return Launch((*command, "--num_workers", "1"), ready="/health/liveliness", environment=quiet)
+    return Launch((*command, "--num_workers", "1"), ready="/health/liveliness", environment=quiet, key=key)
 
 
 def _router(programs: Path, place: Place) -> Launch:
