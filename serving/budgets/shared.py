@@ -1,8 +1,8 @@
 """A purse in PostgreSQL, for several gateways. The only module of the budgets that knows psycopg.
 
 A decision holds the accounts' advisory locks for one transaction, so that gateways decide one after another, as
-requests do in one process. A hold is a row that expires: those of a killed gateway are gone when its requests would have ended.
-Windows are those of the database's clock, which is the same for all.
+requests do in one process. A hold is a row that expires: those of a killed gateway are gone when its requests would
+have ended. Windows are those of the database's clock, which is the same for all.
 """
 
 import asyncio
