@@ -60,7 +60,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     config: Config = None,
 ) -> None:
-    """Measure throughput, latency and cost per query of an OpenAI endpoint."""
+    """Measure throughput, latency, goodput and cost per query of an OpenAI endpoint."""
     text = Text.from_model(tokenizer) if tokenizer else Text()
     load, source = _load((concurrency, rate, sweep, trace), burstiness), None
     if trace is not None:
