@@ -163,7 +163,15 @@ async def _configure(connection: Connection) -> None:
 async def shared_purse(url: str, longest_s: float) -> AsyncIterator[SharedPurse]:
     """Makes its tables, in the schema `breakeven_budgets`, if they are not there. Raises StoreUnavailable."""
     pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-        url, min_size=1, max_size=8, timeout=_WAIT_S, open=False, kwargs={"autocommit": True}, configure=_configure
+        url,
+        min_size=1,
+        max_size=8,
+        timeout=_WAIT_S,
+        open=False,
+        kwargs={"autocommit": True},
+        configure=_configure,
+        # What the database closed when it was restarted must not be handed to a request.
+        check=AsyncConnectionPool.check_connection,
     )
     purse = SharedPurse(pool, longest_s)
     try:
