@@ -26,7 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "keys": ("breakeven.keys:app", "Make, list, update and revoke API keys."),
         "bench": (
             "breakeven.bench:bench",
-            "Measure throughput, latency and cost per query of an OpenAI endpoint.",
+            "Measure throughput, latency, goodput and cost per query of an OpenAI endpoint.",
         ),
         "top": (
             "breakeven.top:top",
