@@ -3,7 +3,6 @@
 # make report: start the stack, measure it with the small plan, write report/index.html; ten minutes without a GPU.
 PORT ?= 8000
 PYTHON ?= python3
-export PYTHON
 
 .PHONY: serve report test check k8s-check format install clean
 
@@ -38,7 +37,7 @@ format: .venv/.installed
 install: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints-cpu.txt install.sh
-	@./install.sh
+	@PYTHON=$(PYTHON) ./install.sh
 
 # The environment and all state: models, documents, ledger, keys.
 clean:

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def test_the_script_runs_and_resumes(stack: Stack, tmp_path: Path) -> None:
 
 def _run(out: Path) -> "subprocess.CompletedProcess[str]":
     chosen = {
+        "PYTHON": sys.executable,
         "SCALE": "tiny",
         "DEVICE": "cpu",
         "STAGES": STAGES,
