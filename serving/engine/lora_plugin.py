@@ -1,5 +1,5 @@
-"""A vLLM plugin that makes LoRA on CPU builds several times faster (see grouped_lora.py), for the versions it was
-tested with.
+"""A vLLM plugin that makes LoRA on CPU builds several times faster (grouped_lora.py, cpu_norms.py), for the versions it
+was tested with.
 
 vLLM finds it by its entry point (`vllm.general_plugins`) and calls `register` in each of its processes, so importing
 this costs next to nothing. The gateway asks `active` whether the engine that it starts will use it: with vLLM's own
@@ -9,6 +9,7 @@ operations a slot must stay empty (see loras.py).
 import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Any
 
 NAME = "breakeven_grouped_lora"
 GROUP = "vllm.general_plugins"
@@ -50,6 +51,20 @@ def register() -> None:
     platform = type(current_platform)
     stock: Callable[[], str] = platform.get_punica_wrapper
     platform.get_punica_wrapper = classmethod(lambda _: _choose(stock))
+    if vllm_version() in TESTED:
+        from serving.engine.cpu_norms import PROVIDER
+
+        given: Callable[[Any], Any] = platform.get_default_ir_op_priority
+        platform.get_default_ir_op_priority = classmethod(lambda _, config: put_first(given(config), config, PROVIDER))
+
+
+def put_first(priority: Any, config: Any, provider: str) -> Any:
+    """vLLM's lists of implementations by operation, with our norms first where it will not compile."""
+    if config.lora_config is not None and refusal(config.additional_config, vllm_version()) is None:
+        for names in (priority.rms_norm, priority.fused_add_rms_norm):
+            if provider not in names:
+                names.insert(0, provider)
+    return priority
 
 
 def refusal(settings: object, found: str | None) -> str | None:

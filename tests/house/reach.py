@@ -11,6 +11,7 @@ HEAVY = (
     *("matplotlib", "benchmarks.advice.plot", "benchmarks.economics.plot", "benchmarks.report.content"),
     *("benchmarks.report.page", "serving.accounting.ledger.postgres", "serving.budgets.shared"),
     *("chromadb", "psycopg", "psycopg_pool", "onnxruntime"),  # tens of MiB that few gateways need
+    "serving.engine.cpu_norms",  # vLLM's side of the plugin
 )
 _ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
