@@ -1,4 +1,4 @@
-"""`breakeven keys`: make, list, update and revoke API keys, straight in the file that a running gateway watches."""
+"""`breakeven keys`: make, list, update and revoke API keys, straight where running gateways look for them."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from breakeven.console import Config, console, output
-from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, KeyStore
+from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, keys_of
 from serving.settings import load_settings
 from serving.sharing import Budget
 
@@ -39,8 +39,8 @@ def keys_create(
     config: Config = None,
 ) -> None:
     """Make an API key and show it once."""
-    store = KeyStore(load_settings(config).home / "keys.db")
-    key = store.create(tenant, group or [EVERYONE], role.value, note, read_budget(budget or [], warn_at))
+    with keys_of(load_settings(config)) as store:
+        key = store.create(tenant, group or [EVERYONE], role.value, note, read_budget(budget or [], warn_at))
     console.print("This key is shown once and stored hashed. From now on every request needs a key.")
     output.print(key, markup=False)
 
@@ -49,7 +49,9 @@ def keys_create(
 def keys_list(config: Config = None) -> None:
     """List keys, without their secrets."""
     table = Table("id", "tenant", "groups", "role", "budget", "note", "state")
-    for key in KeyStore(load_settings(config).home / "keys.db").list():
+    with keys_of(load_settings(config)) as store:
+        keys = store.list()
+    for key in keys:
         state = "revoked" if key.revoked_at else "in force"
         caller = key.caller
         groups, budget = ", ".join(sorted(caller.groups)), _shown(caller.budget)
@@ -63,14 +65,16 @@ def keys_update(key_id: str, budget: BudgetOption = None, warn_at: WarnAt = None
     if not budget:
         raise KeyRefused("nothing to change: give --budget, for example `--budget 5/day --budget 100/month` or `none`")
     allowed = read_budget(budget, warn_at)
-    KeyStore(load_settings(config).home / "keys.db").set_budget(key_id, allowed)
+    with keys_of(load_settings(config)) as store:
+        store.set_budget(key_id, allowed)
     output.print(f"{key_id}: {_shown(allowed)}")
 
 
 @app.command("revoke")
 def keys_revoke(key_id: str, config: Config = None) -> None:
     """Refuse a key from now on."""
-    KeyStore(load_settings(config).home / "keys.db").revoke(key_id)
+    with keys_of(load_settings(config)) as store:
+        store.revoke(key_id)
     output.print(f"{key_id} is revoked")
 
 

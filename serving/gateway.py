@@ -14,8 +14,9 @@ from serving.accounting.economics import Economics, Economist
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
 from serving.admission.opening import open_door
-from serving.auth import KeyStore
+from serving.auth import KeyStore, open_keys
 from serving.completions import Completions, Runtime
+from serving.database.opening import shared_database
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
 from serving.engine.child import VllmChild
 from serving.engine.device import Device, detect
@@ -94,7 +95,9 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_store(settings, url))
-        keys = stack.enter_context(closing(KeyStore(settings.home / "keys.db")))
+        shared = stack.enter_context(shared_database(settings.database_url))
+        keys = stack.enter_context(closing(open_keys(settings.home, shared, settings.server.keys_max_age_s)))
+        await asyncio.to_thread(keys.follow)
         machine = _machine(settings, prices_for, economist_for)
         rollout, engine_started = await _start(stack, settings, machine.device, progress)
         engine = rollout.engine
@@ -102,7 +105,7 @@ async def open_gateway(
         observers = await open_observers(stack, settings, machine, rollout)
         limits = _limits(settings, scores_text=engine.scores_text)
         quality = await stack.enter_async_context(open_quality(rollout, settings.home, *observers.judging))
-        stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
+        stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time, shared))
         tuning = await stack.enter_async_context(_tuning(settings, machine.device, rollout, stores, engine_started))
         door, traffic = open_door(settings, machine.device, observers.metrics.registry), rollout.traffic
         paid = (machine.meter, machine.prices, observers.sinks)

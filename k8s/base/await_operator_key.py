@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from serving.auth import KeyStore
+from serving.auth import keys_of
 from serving.settings import load_settings
 
 _POLL_S = 2.0
@@ -23,13 +23,13 @@ def main() -> None:
     """Return once an operator key is in force."""
     # A container's first process ignores SIGTERM unless it handles it, and would hold up the pod's end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    store = KeyStore(load_settings().home / "keys.db")
-    polls = 0
-    while not any(key.caller.role == "operator" and key.revoked_at is None for key in store.list()):
-        if polls % _REMIND_EVERY == 0:
-            print(f"no operator key yet. Create one: {_COMMAND}", flush=True)
-        polls += 1
-        time.sleep(_POLL_S)
+    with keys_of(load_settings()) as store:
+        polls = 0
+        while not any(key.caller.role == "operator" and key.revoked_at is None for key in store.list()):
+            if polls % _REMIND_EVERY == 0:
+                print(f"no operator key yet. Create one: {_COMMAND}", flush=True)
+            polls += 1
+            time.sleep(_POLL_S)
     print("an operator key is in force", flush=True)
 
 

@@ -4,6 +4,7 @@ Making and revoking keys is the command line's (`breakeven keys`): whoever can r
 others in.
 """
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -38,7 +39,7 @@ async def usage(request: Request) -> Response:
 async def list_keys(request: Request) -> Response:
     """List the keys of the caller's tenant, without their secrets, with what they spent."""
     gateway, caller = gateway_of(request), operator_of(request)
-    keys = [key for key in gateway.keys.list() if key.caller.tenant == caller.tenant]
+    keys = [key for key in await asyncio.to_thread(gateway.keys.list) if key.caller.tenant == caller.tenant]
     await gateway.runtime.budgets.purse.refresh([f"key:{key.id}" for key in keys])
     return json_response({"object": "list", "data": [_shown(gateway, key) for key in keys]})
 
@@ -52,11 +53,12 @@ async def update_key(request: Request, key_id: str) -> Response:
     if set(fields) != {"budget"}:
         raise BadRequest("send `budget` and nothing else", param=next(iter(set(fields) - {"budget"}), "budget"))
     try:
-        gateway.keys.set_budget(key_id, _budget(fields["budget"]), caller.tenant)
+        await asyncio.to_thread(gateway.keys.set_budget, key_id, _budget(fields["budget"]), caller.tenant)
     except KeyRefused:
         wanted = f"no key {key_id[:50]!r} of this tenant is in force"
         raise NotFound(f"{wanted}: GET /v1/breakeven/keys lists them") from None
-    return json_response(next(_shown(gateway, key) for key in gateway.keys.list() if key.id == key_id))
+    keys = await asyncio.to_thread(gateway.keys.list)
+    return json_response(next(_shown(gateway, key) for key in keys if key.id == key_id))
 
 
 def _budget(value: Any) -> Budget | None:

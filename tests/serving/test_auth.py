@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.auth import LOCAL_OPERATOR, KeyRefused, KeyStore
+from serving.auth import LOCAL_OPERATOR, KeyRefused, KeyStore, open_keys
 from serving.errors import Forbidden, Unauthenticated
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> KeyStore:
-    return KeyStore(tmp_path / "keys.db")
+    return open_keys(tmp_path)
 
 
 def test_without_keys_the_caller_is_the_local_operator(keys: KeyStore) -> None:
@@ -46,7 +46,7 @@ def test_revoking_the_last_key_does_not_open_the_door(keys: KeyStore) -> None:
 
 
 def test_the_secret_is_not_in_the_file(tmp_path: Path) -> None:
-    key = KeyStore(tmp_path / "keys.db").create("acme", [], "user")
+    key = open_keys(tmp_path).create("acme", [], "user")
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert key.rpartition("-")[2].encode() not in stored
     assert (tmp_path / "keys.db").stat().st_mode & 0o077 == 0
@@ -55,8 +55,8 @@ def test_the_secret_is_not_in_the_file(tmp_path: Path) -> None:
 def test_another_process_key_becomes_known(tmp_path: Path, keys: KeyStore) -> None:
     first = keys.create("acme", [], "user")
     keys.authenticate(f"Bearer {first}")
-    second = KeyStore(tmp_path / "keys.db").create("acme", [], "user")
-    keys._fresh_until = 0.0  # as if REFRESH_S had passed
+    second = open_keys(tmp_path).create("acme", [], "user")
+    keys._asked = None  # as if REFRESH_S had passed
     assert keys.authenticate(f"Bearer {second}").tenant == "acme"
 
 
