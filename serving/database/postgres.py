@@ -23,11 +23,11 @@ _LOCK = 7_239_817_125_331_004  # of the tables' making; the budgets' has the num
 _SESSION = "SET search_path TO breakeven_gateway; SET statement_timeout TO '20s'; SET jit TO off"
 _MOST_CONNECTIONS = 6
 _CONNECT_S = 5
-_WAIT_S = 5.0  # for a connection
+_WAIT_S = 3.0  # for a connection
 _RECONNECT_S = 1.0  # then the next who needs one tries again at once, instead of after longer and longer pauses
 # A server that is gone without a word is noticed within seconds, and not only when TCP gives up.
 _ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-_TRIES = 3
+_TRIES = 8
 _AGAIN = ("40001", "40P01")  # SQLSTATE: could not serialize; deadlock. Nothing was kept.
 Connection = psycopg.Connection[dict[str, Any]]
 
