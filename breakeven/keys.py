@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from breakeven.console import Config, console, output
-from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, keys_of
+from serving.auth import EVERYONE, LOCAL_TENANT, MOST_REQUESTS, KeyRefused, keys_of
 from serving.settings import load_settings
 from serving.sharing import Budget
 
@@ -17,6 +17,10 @@ app = typer.Typer(help="Make, list, update and revoke API keys.", no_args_is_hel
 BudgetOption = Annotated[
     list[str] | None,
     typer.Option(help="What it may spend in US dollars: `5/day`, `100/month`, both, or `none`.", metavar="USD/WINDOW"),
+]
+RateOption = Annotated[
+    int | None,
+    typer.Option(min=0, max=MOST_REQUESTS, help="Requests that it may send per minute; 0 for no limit.", metavar="N"),
 ]
 WarnAt = Annotated[float | None, typer.Option(help="Share of the budget from which on answers carry a warning.")]
 
@@ -36,11 +40,13 @@ def keys_create(
     note: Annotated[str, typer.Option(help="What it is for.")] = "",
     budget: BudgetOption = None,
     warn_at: WarnAt = None,
+    requests_per_minute: RateOption = None,
     config: Config = None,
 ) -> None:
     """Make an API key and show it once."""
     with keys_of(load_settings(config)) as store:
-        key = store.create(tenant, group or [EVERYONE], role.value, note, read_budget(budget or [], warn_at))
+        limits = (read_budget(budget or [], warn_at), requests_per_minute or None)
+        key = store.create(tenant, group or [EVERYONE], role.value, note, *limits)
     console.print("This key is shown once and stored hashed. From now on every request needs a key.")
     output.print(key, markup=False)
 
@@ -48,26 +54,40 @@ def keys_create(
 @app.command("list")
 def keys_list(config: Config = None) -> None:
     """List keys, without their secrets."""
-    table = Table("id", "tenant", "groups", "role", "budget", "note", "state")
+    table = Table("id", "tenant", "groups", "role", "budget", "requests/min", "note", "state")
     with keys_of(load_settings(config)) as store:
         keys = store.list()
     for key in keys:
         state = "revoked" if key.revoked_at else "in force"
         caller = key.caller
         groups, budget = ", ".join(sorted(caller.groups)), _shown(caller.budget)
-        table.add_row(key.id, caller.tenant, groups, caller.role, budget, key.note, state)
+        rate = str(caller.requests_per_minute or "none")
+        table.add_row(key.id, caller.tenant, groups, caller.role, budget, rate, key.note, state)
     output.print(table)
 
 
 @app.command("update")
-def keys_update(key_id: str, budget: BudgetOption = None, warn_at: WarnAt = None, config: Config = None) -> None:
-    """Set what a key may spend, in place of what it might before; a running gateway knows within a second."""
-    if not budget:
-        raise KeyRefused("nothing to change: give --budget, for example `--budget 5/day --budget 100/month` or `none`")
-    allowed = read_budget(budget, warn_at)
+def keys_update(
+    key_id: str,
+    budget: BudgetOption = None,
+    warn_at: WarnAt = None,
+    requests_per_minute: RateOption = None,
+    config: Config = None,
+) -> None:
+    """Set what a key may spend and send, in place of what it might before; running gateways know within seconds."""
+    if not budget and requests_per_minute is None:
+        raise KeyRefused(
+            "nothing to change: give --budget, for example `--budget 5/day --budget 100/month` or `none`, or "
+            "--requests-per-minute"
+        )
+    allowed = read_budget(budget or [], warn_at)
     with keys_of(load_settings(config)) as store:
-        store.set_budget(key_id, allowed)
-    output.print(f"{key_id}: {_shown(allowed)}")
+        if budget:
+            store.set_budget(key_id, allowed)
+            output.print(f"{key_id}: {_shown(allowed)}")
+        if requests_per_minute is not None:
+            store.set_rate(key_id, requests_per_minute or None)
+            output.print(f"{key_id}: {requests_per_minute or 'any number of'} requests per minute")
 
 
 @app.command("revoke")

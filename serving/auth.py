@@ -35,6 +35,7 @@ logger = logging.getLogger("breakeven.keys")
 Role = Literal["user", "operator"]
 LOCAL_TENANT = "local"
 EVERYONE = "everyone"
+MOST_REQUESTS = 1_000_000  # per minute
 _PREFIX = "bk"
 # How long a created or revoked key may take to become known to a running gateway.
 REFRESH_S = 1.0
@@ -50,12 +51,13 @@ CREATE TABLE IF NOT EXISTS keys (
 CREATE TABLE IF NOT EXISTS keys_version (version INTEGER NOT NULL);
 INSERT INTO keys_version SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM keys_version);
 """,
-    later=(("keys", "budget", "TEXT"),),
+    later=(("keys", "budget", "TEXT"), ("keys", "requests_per_minute", "INTEGER")),
 )
 _INSERT = (
-    "INSERT INTO keys (id, sha256, tenant, groups, role, note, created_at, revoked_at, budget) "
-    "VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
+    "INSERT INTO keys (id, sha256, tenant, groups, role, note, created_at, revoked_at, budget, requests_per_minute) "
+    "VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
 )
+_TENANTS_KEY = "id = ? AND revoked_at IS NULL AND tenant = coalesce(?, tenant)"
 # With every change, and first in its transaction: changes of several gateways come one after another.
 _CHANGED: Statement = ("UPDATE keys_version SET version = version + 1", ())
 
@@ -73,6 +75,7 @@ class Caller:
     role: Role
     key_id: str
     budget: Budget | None = None
+    requests_per_minute: int | None = None
 
     def require_operator(self) -> None:
         """Raises Forbidden for a user."""
@@ -110,7 +113,13 @@ class KeyStore:
         self._keyed = False
 
     def create(
-        self, tenant: str, groups: Iterable[str], role: Role, note: str = "", budget: Budget | None = None
+        self,
+        tenant: str,
+        groups: Iterable[str],
+        role: Role,
+        note: str = "",
+        budget: Budget | None = None,
+        requests_per_minute: int | None = None,
     ) -> str:
         """Store a new key and return it; this is the only time anyone sees it. Raises KeyRefused for a bad name."""
         chosen = sorted(set(groups))
@@ -119,7 +128,7 @@ class KeyStore:
                 raise KeyRefused(f"{name!r} is not a name: letters, digits, dot, dash and underscore, at most 64")
         key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         key = f"{_PREFIX}-{key_id}-{secret}"
-        caller = Caller(tenant, frozenset(chosen), role, key_id, budget)
+        caller = Caller(tenant, frozenset(chosen), role, key_id, budget, requests_per_minute)
         self._insert([Key(key_id, _digest(key), caller, note, time.time())])
         return key
 
@@ -136,8 +145,15 @@ class KeyStore:
 
     def set_budget(self, key_id: str, budget: Budget | None, tenant: str | None = None) -> None:
         """What the key may spend from now on; `tenant` is the only one whose key it may be. Raises KeyRefused."""
-        sql = "UPDATE keys SET budget = ? WHERE id = ? AND revoked_at IS NULL AND tenant = coalesce(?, tenant)"
+        sql = f"UPDATE keys SET budget = ? WHERE {_TENANTS_KEY}"  # noqa: S608  # a constant of ours
         self._change(sql, (_stored(budget), key_id, tenant), key_id)
+
+    def set_rate(self, key_id: str, requests_per_minute: int | None, tenant: str | None = None) -> None:
+        """How many requests the key may send from now on; see set_budget. Raises KeyRefused."""
+        if requests_per_minute is not None and not 1 <= requests_per_minute <= MOST_REQUESTS:
+            raise KeyRefused(f"requests per minute must be from 1 to {MOST_REQUESTS}")
+        sql = f"UPDATE keys SET requests_per_minute = ? WHERE {_TENANTS_KEY}"  # noqa: S608  # a constant of ours
+        self._change(sql, (requests_per_minute, key_id, tenant), key_id)
 
     def list(self) -> list[Key]:
         """All keys ever made, oldest first."""
@@ -251,12 +267,12 @@ def open_keys(home: Path, shared: "PostgresDatabase | None" = None, max_age_s: f
 def _row(key: Key) -> tuple[Any, ...]:
     caller = key.caller
     who = (key.id, key.sha256, caller.tenant, " ".join(sorted(caller.groups)), caller.role)
-    return (*who, key.note, key.created_at, key.revoked_at, _stored(caller.budget))
+    return (*who, key.note, key.created_at, key.revoked_at, _stored(caller.budget), caller.requests_per_minute)
 
 
 def _key(row: Row) -> Key:
     groups, budget = frozenset(row["groups"].split()), _read(row["budget"])
-    caller = Caller(row["tenant"], groups, row["role"], row["id"], budget)
+    caller = Caller(row["tenant"], groups, row["role"], row["id"], budget, row["requests_per_minute"])
     return Key(row["id"], bytes(row["sha256"]), caller, row["note"], row["created_at"], row["revoked_at"])
 
 

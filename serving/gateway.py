@@ -30,6 +30,7 @@ from serving.library import Library, open_knowledge, owned_store
 from serving.limits import Limits
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.observers import Machine, cancel, open_observers
+from serving.rates.opening import open_rates
 from serving.responses import Responses
 from serving.rollout.opening import first_loras, install_configured, open_desk, open_quality
 from serving.rollout.operations import Rollout
@@ -109,7 +110,8 @@ async def open_gateway(
         tuning = await stack.enter_async_context(_tuning(settings, machine.device, rollout, stores, engine_started))
         door, traffic = open_door(settings, machine.device, observers.metrics.registry), rollout.traffic
         paid = (machine.meter, machine.prices, observers.sinks)
-        runtime = Runtime(traffic, quality, engine, knowledge, stores, *paid, limits, door, observers.budgets)
+        spent = (observers.budgets, await asyncio.to_thread(open_rates, stack, shared))
+        runtime = Runtime(traffic, quality, engine, knowledge, stores, *paid, limits, door, *spent)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
