@@ -16,7 +16,7 @@ from serving.accounting.metrics import MetricsSink
 from serving.admission.opening import open_door
 from serving.auth import KeyStore, open_keys
 from serving.completions import Completions, Runtime
-from serving.database.opening import shared_database
+from serving.database.opening import shared_database, tables
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
 from serving.engine.child import VllmChild
 from serving.engine.device import Device, detect
@@ -32,6 +32,7 @@ from serving.models import Catalogue, base_name, build_catalogue
 from serving.observers import Machine, cancel, open_observers
 from serving.rates.opening import open_rates
 from serving.responses import Responses
+from serving.rollout import feedback
 from serving.rollout.opening import first_loras, install_configured, open_desk, open_quality
 from serving.rollout.operations import Rollout
 from serving.rollout.quality import Quality
@@ -105,7 +106,8 @@ async def open_gateway(
         library, knowledge = await open_knowledge(stack, settings, progress, embedder)
         observers = await open_observers(stack, settings, machine, rollout)
         limits = _limits(settings, scores_text=engine.scores_text)
-        quality = await stack.enter_async_context(open_quality(rollout, settings.home, *observers.judging))
+        votes = await asyncio.to_thread(tables, shared, settings.home / "feedback.db", feedback.SCHEMA)
+        quality = await stack.enter_async_context(open_quality(rollout, votes, *observers.judging))
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time, shared))
         tuning = await stack.enter_async_context(_tuning(settings, machine.device, rollout, stores, engine_started))
         door, traffic = open_door(settings, machine.device, observers.metrics.registry), rollout.traffic

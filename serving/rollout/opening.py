@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager
 
 from adapters.aliases import PROD
 from adapters.audit import Cause
@@ -11,6 +10,7 @@ from adapters.errors import PromotionRefused, WrongBase
 from adapters.registry import AdapterVersion, Registry
 from serving.accounting.recent import RecentRequests
 from serving.accounting.version_metrics import VersionMetrics
+from serving.database.protocol import Database
 from serving.engine.loras import Loras
 from serving.models import Catalogue, base_name, identify
 from serving.rollout.desk import Desk, Wish
@@ -73,19 +73,20 @@ def first_loras(settings: Settings, registry: Registry, catalogue: Catalogue) ->
 
 @asynccontextmanager
 async def open_quality(
-    rollout: Rollout, home: Path, metrics: VersionMetrics, recent: RecentRequests
+    rollout: Rollout, database: Database, metrics: VersionMetrics, recent: RecentRequests
 ) -> AsyncIterator[Quality]:
-    """Scores are taken, and canaries tested, until the end."""
-    store = FeedbackStore(home / "feedback.db")
+    """Scores are taken, and canaries tested, until the end. A shared database shares them, and versions are followed."""
+    store = FeedbackStore(database)
     try:
         quality = Quality(store, recent, metrics, rollout.worse)
         await rollout.watch(quality)
-        running = asyncio.create_task(quality.run())
+        work = [quality.run(), quality.listen(), *([rollout.keep_current()] if store.shared else [])]
+        running = [asyncio.create_task(each) for each in work]
         try:
             yield quality
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
     finally:
         store.close()
