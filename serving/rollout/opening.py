@@ -75,7 +75,7 @@ def first_loras(settings: Settings, registry: Registry, catalogue: Catalogue) ->
 async def open_quality(
     rollout: Rollout, database: Database, metrics: VersionMetrics, recent: RecentRequests
 ) -> AsyncIterator[Quality]:
-    """Scores are taken, and canaries tested, until the end. A shared database shares them, and versions are followed."""
+    """Scores are taken, and canaries tested, until the end; with a shared database together with other gateways."""
     store = FeedbackStore(database)
     try:
         quality = Quality(store, recent, metrics, rollout.worse)
