@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from retrieval.embedder import Embedder
 from serving.accounting.cost import GpuPrice, Prices
@@ -16,7 +17,7 @@ from serving.accounting.metrics import MetricsSink
 from serving.admission.opening import open_door
 from serving.auth import KeyStore, open_keys
 from serving.completions import Completions, Runtime
-from serving.database.opening import shared_database, tables
+from serving.database.opening import shared_database
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
 from serving.engine.child import VllmChild
 from serving.engine.device import Device, detect
@@ -32,13 +33,15 @@ from serving.models import Catalogue, base_name, build_catalogue
 from serving.observers import Machine, cancel, open_observers
 from serving.rates.opening import open_rates
 from serving.responses import Responses
-from serving.rollout import feedback
 from serving.rollout.opening import first_loras, install_configured, open_desk, open_quality
 from serving.rollout.operations import Rollout
 from serving.rollout.quality import Quality
 from serving.sections import Settings
 from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
+
+if TYPE_CHECKING:
+    from serving.database.postgres import PostgresDatabase
 
 logger = logging.getLogger("breakeven")
 PricesFor = Callable[[Device], Prices]
@@ -97,23 +100,20 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_store(settings, url))
-        shared = stack.enter_context(shared_database(settings.database_url))
-        keys = stack.enter_context(closing(open_keys(settings.home, shared, settings.server.keys_max_age_s)))
-        await asyncio.to_thread(keys.follow)
+        shared, keys = await _open_keys(stack, settings)
         machine = _machine(settings, prices_for, economist_for)
         rollout, engine_started = await _start(stack, settings, machine.device, progress)
         engine = rollout.engine
         library, knowledge = await open_knowledge(stack, settings, progress, embedder)
         observers = await open_observers(stack, settings, machine, rollout)
         limits = _limits(settings, scores_text=engine.scores_text)
-        votes = await asyncio.to_thread(tables, shared, settings.home / "feedback.db", feedback.SCHEMA)
-        quality = await stack.enter_async_context(open_quality(rollout, votes, *observers.judging))
+        quality = await stack.enter_async_context(open_quality(rollout, settings.home, shared, *observers.judging))
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time, shared))
         tuning = await stack.enter_async_context(_tuning(settings, machine.device, rollout, stores, engine_started))
-        door, traffic = open_door(settings, machine.device, observers.metrics.registry), rollout.traffic
+        door = open_door(settings, machine.device, observers.metrics.registry)
         paid = (machine.meter, machine.prices, observers.sinks)
-        spent = (observers.budgets, await asyncio.to_thread(open_rates, stack, shared))
-        runtime = Runtime(traffic, quality, engine, knowledge, stores, *paid, limits, door, *spent)
+        held = (observers.budgets, open_rates(stack, shared))
+        runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, *paid, limits, door, *held)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
@@ -135,6 +135,15 @@ async def open_gateway(
             limits=limits,
             runtime=runtime,
         )
+
+
+async def _open_keys(stack: AsyncExitStack, settings: Settings) -> "tuple[PostgresDatabase | None, KeyStore]":
+    """The database that gateways share, if they do, and the keys, followed until the end."""
+    shared = stack.enter_context(shared_database(settings.database_url))
+    opened = await asyncio.to_thread(open_keys, settings.home, shared, settings.server.keys_max_age_s)
+    keys = stack.enter_context(closing(opened))
+    await asyncio.to_thread(keys.follow)
+    return shared, keys
 
 
 async def _start(

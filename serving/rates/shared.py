@@ -17,10 +17,10 @@ SCHEMA = Schema(
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _FULL = f"greatest(rates.full_at, {_NOW}) + ?"
 _TAKE = (
-    f"INSERT INTO rates (account, full_at) VALUES (?, {_NOW} + ?) ON CONFLICT (account) "  # noqa: S608  # ours
+    f"INSERT INTO rates (account, full_at) VALUES (?, {_NOW} + ?) ON CONFLICT (account) "  # noqa: S608  # names of ours
     f"DO UPDATE SET full_at = {_FULL} WHERE {_FULL} <= {_NOW} + {MINUTE} RETURNING full_at - {_NOW} AS missing"
 )
-_LOOK = f"SELECT full_at - {_NOW} AS missing FROM rates WHERE account = ?"  # noqa: S608  # ours
+_LOOK = f"SELECT full_at - {_NOW} AS missing FROM rates WHERE account = ?"  # noqa: S608  # names of ours
 _THREADS = 4
 
 

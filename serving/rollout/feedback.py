@@ -47,10 +47,10 @@ class Outcome:
 
 _NAMES = ", ".join(field.name for field in fields(Outcome))
 _ADD = (
-    f"INSERT INTO outcomes (rowid, {_NAMES}) SELECT coalesce(max(rowid), 0) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? "  # noqa: S608  # ours
+    f"INSERT INTO outcomes (rowid, {_NAMES}) SELECT coalesce(max(rowid), 0) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? "  # noqa: S608  # names of ours
     "FROM outcomes WHERE true ON CONFLICT (request_id, source) DO NOTHING"
 )
-_SELECT = f"SELECT rowid AS place, {_NAMES} FROM outcomes"  # noqa: S608  # ours
+_SELECT = f"SELECT rowid AS place, {_NAMES} FROM outcomes"  # noqa: S608  # names of ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ async def test_the_canary_s_test_counts_the_votes_of_both_and_ends_it_once(two: 
 async def test_a_vote_may_be_given_elsewhere_and_counts_once(two: Two) -> None:
     answer = await asked(two.clients[0])
     async with asyncio.timeout(PATIENCE_S):  # the ledger gets it within a second
-        while (await vote(two.gateways[1], request_id=answer["request_id"], vote="up"))[0] == 404:  # noqa: ASYNC110
+        while (await vote(two.gateways[1], request_id=answer["request_id"], vote="up"))[0] == 404:  # noqa: ASYNC110  # no event for it
             await asyncio.sleep(0.1)
     told = await asyncio.gather(*(vote(each, request_id=answer["request_id"], vote="up") for each in two.gateways))
     assert [status for status, _ in told] == [409, 409]
@@ -162,7 +162,7 @@ async def test_without_postgresql_answers_go_on_and_votes_are_refused(two: Two, 
     finally:
         servers[1].start()
     async with asyncio.timeout(PATIENCE_S):
-        while (await vote(two.gateways[0], request_id=answer["request_id"], vote="up"))[0] != 200:  # noqa: ASYNC110
+        while (await vote(two.gateways[0], request_id=answer["request_id"], vote="up"))[0] != 200:  # noqa: ASYNC110  # no event for it
             await asyncio.sleep(0.1)
     await manage(two.gateways[0], "tone/promote", version=two.versions[1].version)
     await becomes(two.gateways[1], prod, two.versions[1].engine_name)
