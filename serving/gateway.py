@@ -102,8 +102,7 @@ async def open_gateway(
         stack.enter_context(owned_store(settings, url))
         shared, keys = await _open_keys(stack, settings)
         machine = _machine(settings, prices_for, economist_for)
-        rollout, engine_started = await _start(stack, settings, machine.device, progress)
-        engine = rollout.engine
+        rollout, engine, engine_started = await _start(stack, settings, machine.device, progress)
         library, knowledge = await open_knowledge(stack, settings, progress, embedder)
         observers = await open_observers(stack, settings, machine, rollout)
         limits = _limits(settings, scores_text=engine.scores_text)
@@ -148,12 +147,12 @@ async def _open_keys(stack: AsyncExitStack, settings: Settings) -> "tuple[Postgr
 
 async def _start(
     stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress
-) -> tuple[Rollout, "asyncio.Task[None]"]:
+) -> tuple[Rollout, Engine, "asyncio.Task[None]"]:
     rollout = await _open_rollout(stack, settings, device, progress)
     # Beside the embedder: both mostly import libraries, on one core each.
     started = asyncio.create_task(rollout.engine.start(progress))
     stack.push_async_callback(cancel, started)
-    return rollout, started
+    return rollout, rollout.engine, started
 
 
 async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress) -> Rollout:
