@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from serving.database.opening import shared_database, tables
-from serving.database.protocol import Database, Row, Schema, Statement
+from serving.database.protocol import Database, Row, Schema, Statement, is_text
 from serving.errors import Forbidden, StoreUnavailable, Unauthenticated
 from serving.sections import Settings
 from serving.sharing import Budget
@@ -126,6 +126,8 @@ class KeyStore:
         for name in (tenant, *chosen):
             if not _NAME.fullmatch(name):
                 raise KeyRefused(f"{name!r} is not a name: letters, digits, dot, dash and underscore, at most 64")
+        if not is_text(note):
+            raise KeyRefused("the note has characters that are no text; leave them out")
         key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         key = f"{_PREFIX}-{key_id}-{secret}"
         caller = Caller(tenant, frozenset(chosen), role, key_id, budget, requests_per_minute)
@@ -203,7 +205,7 @@ class KeyStore:
         """Stop following, and close a file of our own."""
         self._closing.set()
         if self._follower is not None:
-            self._follower.join()
+            self._follower.join(REFRESH_S)  # it may wait for a database that is gone
         if not self._database.shared:
             self._database.close()
 

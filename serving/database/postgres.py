@@ -21,7 +21,7 @@ from serving.errors import StoreUnavailable
 _SETTING = "database_url"
 _LOCK = 7_239_817_125_331_004  # of the tables' making; the budgets' has the number before it
 _SESSION = "SET search_path TO breakeven_gateway; SET statement_timeout TO '20s'; SET jit TO off"
-_MOST_CONNECTIONS = 6
+_MOST_CONNECTIONS = 12
 _CONNECT_S = 5
 _WAIT_S = 3.0  # for a connection
 _RECONNECT_S = 1.0  # then the next who needs one tries again at once, instead of after longer and longer pauses
@@ -40,14 +40,21 @@ class PostgresDatabase:
     def __init__(self, url: str) -> None:
         self._url, self._turn, self._held = url, threading.Lock(), set[str]()
         self._holder: Connection | None = None
+        self._name = "PostgreSQL"
         try:
             parts = conninfo_to_dict(url)
             self._name = f"PostgreSQL at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
             with self._connect() as connection, connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-                connection.execute("CREATE SCHEMA IF NOT EXISTS breakeven_gateway")
+                if connection.execute("SELECT to_regnamespace('breakeven_gateway') AS it").fetchone() == {"it": None}:
+                    connection.execute("CREATE SCHEMA breakeven_gateway")
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise StoreUnavailable(
+                f"{self._name} ({_SETTING}): {_first_line(error)}; the role must own its database, or somebody who "
+                "does must run CREATE SCHEMA breakeven_gateway AUTHORIZATION that role"
+            ) from error
         except psycopg.Error as error:
-            raise StoreUnreachable(getattr(self, "_name", "PostgreSQL"), _SETTING, _first_line(error)) from error
+            raise StoreUnreachable(self._name, _SETTING, _first_line(error)) from error
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
             min_size=1,

@@ -123,11 +123,12 @@ class Bases:
             return base
         owner = Caller(base.tenant, frozenset(), "operator", "expiry")
         # No new documents from here on; the name is free for another knowledge base.
-        await self._database.write(
+        expired = await self._database.write(
             ("DELETE FROM attachments WHERE store_id = ?", (base.id,)),
-            ("UPDATE stores SET expired = 1, knowledge = id WHERE id = ?", (base.id,)),
+            ("UPDATE stores SET expired = 1, knowledge = id WHERE id = ? AND expired = 0", (base.id,)),
         )
-        await self._empty(owner, base)
+        if expired:  # by us: whoever comes later may find the name in new hands
+            await self._empty(owner, base)
         return await self.find(owner, base.id, now)
 
     async def _empty(self, caller: Caller, base: Base) -> None:

@@ -93,7 +93,7 @@ class Database:
 
     def close(self) -> None:
         """Close a file of our own."""
-        self._threads.shutdown()
+        self._threads.shutdown(wait=not self._database.shared)
         if not self._database.shared:
             self._database.close()
 
