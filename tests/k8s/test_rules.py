@@ -78,4 +78,4 @@ def test_recorded_names_say_what_they_are() -> None:
     for name in rules("record"):
         level, _, operation = name.split(":")
         assert level == "breakeven"
-        assert operation.rpartition("_")[2].startswith(("rate", "increase")), name
+        assert operation.rpartition("_")[2].startswith(("rate", "increase", "sum", "max", "info")), name
