@@ -195,7 +195,7 @@ def _wait(url: str, process: "subprocess.Popen[bytes]") -> None:
             seen = live.query("count(min_over_time(up[1m]) == 1 and count_over_time(up[1m]) >= 4)")
             if seen and float(seen[0]["value"][1]) == 3 and live.query('{__name__=~"breakeven:.+rate1d"}'):
                 return
-        except (httpx.HTTPError, AssertionError):
+        except (httpx.HTTPError, AssertionError, ValueError):  # one that starts answers with plain text
             pass
         time.sleep(0.3)
     raise AssertionError("Prometheus did not scrape all targets")

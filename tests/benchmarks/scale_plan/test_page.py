@@ -13,7 +13,7 @@ from benchmarks.errors import ModelError, ResultsError
 from benchmarks.prices import load_prices
 from benchmarks.scale_plan.__main__ import PAGE, material_of, written
 from benchmarks.scale_plan.installed import MANIFESTS, installed
-from benchmarks.scale_plan.measured import RESULTS, Measured, measured
+from benchmarks.scale_plan.measured import RESULTS, ROOT, Measured, measured
 from benchmarks.scale_plan.page import COMMAND, MISSING, Material, page
 from benchmarks.scale_plan.scenarios import check, loss
 from benchmarks.scale_plan.sizes import VOLUMES, ceilings, days_until_full, invert, sizes
@@ -113,6 +113,16 @@ def test_too_few_connections_are_a_ceiling(material: Material) -> None:
     parts = [{each.part: each.per_s for each in ceilings(engine, material.found, one)} for one in (few, many)]
     assert parts[0]["PostgreSQL's connections"] == pytest.approx(parts[0]["gateways"] * 3 / 8)
     assert "PostgreSQL's connections" not in parts[1]
+
+
+def test_the_database_takes_all_gateways_and_the_count_is_that_of_the_pools() -> None:
+    found = installed()
+    # PostgreSQL keeps three for its superuser.
+    assert found.connections - 3 >= found.gateways * found.connections_per_gateway
+    pools = (("retrieval/postgres.py", r"_MOST_CONNECTIONS = (\d+)"), ("serving/budgets/shared.py", r"max_size=(\d+)"))
+    written_there = [int(each) for name, size in pools for each in re.findall(size, (ROOT / name).read_text())]
+    assert len(written_there) == 2
+    assert found.connections_per_gateway == sum(written_there) + 1
 
 
 def test_ten_times_the_volume_fills_the_disk_in_a_tenth_of_the_time(material: Material) -> None:
