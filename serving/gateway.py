@@ -11,6 +11,7 @@ from functools import partial
 from retrieval.embedder import Embedder
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Economics, Economist
+from serving.accounting.fleet import watched_fleet
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
 from serving.admission.opening import open_door
@@ -96,6 +97,7 @@ async def open_gateway(
         stack.enter_context(owned_store(settings, url))
         keys = stack.enter_context(closing(KeyStore(settings.home / "keys.db")))
         machine = _machine(settings, prices_for, economist_for)
+        await stack.enter_async_context(watched_fleet(settings, machine.meter))
         rollout, engine_started = await _start(stack, settings, machine.device, progress)
         engine = rollout.engine
         library, knowledge = await open_knowledge(stack, settings, progress, embedder)

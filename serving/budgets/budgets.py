@@ -74,7 +74,7 @@ class Budgets:
         tenants: Mapping[str, Budget],
         price: GpuPrice,
         dearest: Callable[[], Decimal],
-        accelerators: int = 1,
+        accelerators: float = 1,
     ) -> None:
         self.purse, self.tenants, self._default = purse, tenants, default
         self._per_second = float(price.usd_per_hour) / 3600 * PER_USD
