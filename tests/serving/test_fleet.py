@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +17,10 @@ from serving.accounting.fleet import Fleet, Size, addresses, watched_fleet
 from serving.accounting.ledger.database import Database, Unwritten
 from serving.accounting.ledger.opening import open_database
 from serving.accounting.ledger.scaling import Change, changes, note
+from serving.accounting.ledger.statement import statement
 from serving.accounting.meter import Meter
 from tests.servers import Cluster
-from tests.serving.books import Clock
+from tests.serving.books import Clock, Process
 from tests.serving.gateways import settings_for
 
 
@@ -74,6 +76,36 @@ async def test_a_change_is_billed_from_then_on_and_noted_once() -> None:
     assert meter.bill().billed_s == pytest.approx(10 + 10 + 15 + 15 + 5)
     assert [size.engines for size, _ in noted] == [2, 3, 1]
     assert [paid for _, paid in noted] == [1.0, 1.5, 0.5]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0.1, 60), st.sampled_from(["ask", "wait", "leave"]), st.integers(1, 9)), max_size=25)
+)
+def test_the_ledger_adds_up_while_the_fleet_is_scaled(story: list[tuple[float, str, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        process, owed = Process(open_database(Path(folder), None)), 0.0
+        for seconds, what, engines in story:
+            process.meter.resize(engines / 2)
+            if what == "ask":
+                process.ask(seconds)
+            elif what == "wait":
+                process.wait(seconds)
+            else:
+                job = process.job()
+                job.enter()
+                process.wait(seconds)
+                process.meter.resize(engines)
+                process.wait(seconds)
+                owed += seconds * engines
+                job.end("cancelled")
+            owed += seconds * engines / 2
+        process.sink.close()
+        database = open_database(Path(folder), None)
+        found = statement(database, 0, 3e9)
+        database.close()
+    assert found.billed_s == pytest.approx(owed, abs=1e-6)
+    assert abs(found.difference_usd) < 1e-7
 
 
 async def test_a_running_request_pays_for_the_engines_that_there_were() -> None:
