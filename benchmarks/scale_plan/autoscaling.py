@@ -19,7 +19,8 @@ SYNC_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`waiting` and `cache` are the targets per replica; a replica more or fewer at most once in so many seconds."""
+    """`waiting`, `cache` and, if it is scaled by them, `running` requests are the targets per replica; a replica more
+    or fewer at most once in so many seconds."""
 
     least: int
     most: int
@@ -28,6 +29,7 @@ class Rules:
     up_every_s: float
     down_every_s: float
     settled_s: float
+    running: float | None = None
 
 
 def rules(path: Path = MANIFEST) -> Rules:
@@ -44,6 +46,7 @@ def rules(path: Path = MANIFEST) -> Rules:
             up_every_s=_every(behaviour["scaleUp"]),
             down_every_s=_every(behaviour["scaleDown"]),
             settled_s=float(behaviour["scaleDown"]["stabilizationWindowSeconds"]),
+            running=targets.get("running"),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path.name} is not the ScaledObject of the engines ({error!r})") from error
@@ -64,10 +67,12 @@ class Autoscaler:
         self._wanted: deque[tuple[float, int]] = deque()
         self._up_s = self._down_s = -math.inf
 
-    def replicas(self, now: float, current: int, waiting: int, cache: float) -> int:
+    def replicas(self, now: float, current: int, waiting: int, cache: float, running: int) -> int:
         """How many there shall be: `cache` is the sum of the replicas' used shares."""
         given = self._rules
-        needs = (_needed(waiting, given.waiting, current), _needed(cache, given.cache, current))
+        needs = [_needed(waiting, given.waiting, current), _needed(cache, given.cache, current)]
+        if given.running is not None:
+            needs.append(_needed(running, given.running, current))
         wanted = min(given.most, max(given.least, *needs))
         self._wanted.append((now, wanted))
         while self._wanted[0][0] < now - given.settled_s:

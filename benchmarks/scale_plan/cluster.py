@@ -70,7 +70,7 @@ class Cluster:
         self._patience_s = _PROMISED * max(0.0, plan.objective_s - alone)
         self._outstanding = 0
         self._autoscaler = Autoscaler(plan.scaling) if plan.scaling else None
-        self._seen = (0, 0.0)
+        self._seen = (0, 0.0, 0)
 
     def play(self, requests: Iterable[Request]) -> Played:
         """All of it; requests come in order of time."""
@@ -166,10 +166,9 @@ class Cluster:
         if self._autoscaler is None:
             return
         wanted = self._autoscaler.replicas(now, self._wanted, *self._seen)
-        self._seen = (
-            sum(replica.waiting for replica in self._routed),
-            sum(replica.running for replica in self._routed) / self._plan.demand.slots,
-        )
+        running = sum(replica.running for replica in self._routed)
+        waiting = sum(replica.waiting for replica in self._routed)
+        self._seen = (waiting, running / self._plan.demand.slots, running)
         if wanted > self._wanted:
             self._begin(now)
         elif wanted < self._wanted:

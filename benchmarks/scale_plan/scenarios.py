@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.economics.defaults import DEMAND_UTILISATION
 from benchmarks.economics.fleet import ALWAYS_ON, queries_per_s, replicas
 from benchmarks.scale_plan.autoscaling import Rules
 from benchmarks.scale_plan.cluster import Cluster, Plan, Played
@@ -88,10 +89,24 @@ def burst(engine: Engine, ready_s: float, scaling: Rules, say: Say) -> list[Row]
     rates = [mean, *[BURST * mean] * 2, *[mean] * 3]
     plan = replace(_plan(engine, scaling.least, ready_s, 3 * 3600.0), scaling=scaling)
     names = {f"KEDA, cold start {cold:g} s": cold for cold in (ready_s, *_COLD_STARTS_S)}
+    by_running = also_running(engine, scaling)
+    name = f"KEDA, cold start {ready_s:g} s, and {by_running.running:g} running"
+    known = _run(name, replace(plan, scaling=by_running), rates, 1800.0, engine, say)
     enough = int(np.ceil(BURST * mean / engine.rate.queries_per_s)) + SPARES
     rows = [_run(name, replace(plan, cold_start_s=cold), rates, 1800.0, engine, say) for name, cold in names.items()]
     fixed = replace(plan, replicas=enough, scaling=None)
-    return [*rows, _run("sized for the burst, and one", fixed, rates, 1800.0, engine, say)]
+    return [*rows, known, _run("sized for the burst, and one", fixed, rates, 1800.0, engine, say)]
+
+
+def also_running(engine: Engine, scaling: Rules) -> Rules:
+    """A target for requests that run: by Little's law what is in a replica at its rate within the objectives, less the
+    reserve."""
+    rate = engine.rate.queries_per_s
+    shape = Shape(engine.prompt_tokens, engine.output_tokens)
+    plan = replace(_plan(engine, 1, 0.0, 1e9), objective_s=1e9)
+    answers = Cluster(plan, ROUTERS["random"](0)).play(requests(shape, [rate], WINDOW_S, 0)).answers
+    inside = rate * sum(whole for _, _, whole in answers) / len(answers)
+    return replace(scaling, running=max(1.0, round(inside * float(DEMAND_UTILISATION.value))))
 
 
 def loss(engine: Engine, ready_s: float, say: Say) -> list[Row]:

@@ -110,7 +110,7 @@ def _day_words(rows: Rows) -> str:
 
 
 def _burst_words(rows: Rows) -> str:
-    scaled = [row for row in rows if row["cold_start_s"] is not None]
+    *scaled, known = [row for row in rows if row["cold_start_s"] is not None]
     worst, first = max(scaled, key=lambda row: float(row["refused"])), scaled[0]
     words = (
         f"The longer the cold start, the more is refused: {worst['refused']:.1%} at {worst['cold_start_s']:g} s, "
@@ -119,10 +119,12 @@ def _burst_words(rows: Rows) -> str:
     )
     if again := _again(first):
         words += (
-            f" KEDA's fleet shrinks and grows again, {again} times in all: once there are enough replicas "
-            "nothing waits "
-            "any more, and after the stabilisation window the signal says that fewer would do. Scale on requests that "
-            "run, too, if your bursts last."
+            f" KEDA's fleet shrinks and grows again, {again} times in all: once there are enough replicas nothing waits "
+            "any more, and after the stabilisation window the signal says that fewer would do. With a third trigger, "
+            "requests that run (per replica those in one at its rate within the objectives, less the reserve), it does "
+            f"so {_again(known)} times, and the p95 is {known['ttft_p95_s']:.2f} s in place of "
+            f"{first['ttft_p95_s']:.2f} s, for {known['billed_hours']:.1f} replica hours in place of "
+            f"{first['billed_hours']:.1f}. The manifest has none: that number must be measured on your GPU."
         )
     return paragraph(words)
 

@@ -106,7 +106,7 @@ def test_a_replica_a_minute_up_and_one_in_five_down_after_a_quarter_of_an_hour()
     scaler, count, counts = Autoscaler(KEDA), 2, []
     for tick in range(240):
         now = tick * SYNC_S
-        count = scaler.replicas(now, count, 40 if now < 600 else 0, 0.5 * count if now < 600 else 0.0)
+        count = scaler.replicas(now, count, 40 if now < 600 else 0, 0.5 * count if now < 600 else 0.0, 0)
         counts.append((now, count))
     ups = [at for (_, before), (at, after) in pairwise(counts) if after > before]
     downs = [at for (_, before), (at, after) in pairwise(counts) if after < before]
@@ -118,8 +118,9 @@ def test_a_replica_a_minute_up_and_one_in_five_down_after_a_quarter_of_an_hour()
 
 
 def test_a_tenth_off_the_target_changes_nothing() -> None:
-    assert Autoscaler(KEDA).replicas(0, 4, 17, 0.0) == 4
-    assert Autoscaler(KEDA).replicas(0, 4, 18, 0.0) == 5
+    assert Autoscaler(KEDA).replicas(0, 4, 17, 0.0, 99) == 4
+    assert Autoscaler(KEDA).replicas(0, 4, 18, 0.0, 99) == 5
+    assert Autoscaler(replace(KEDA, running=20.0)).replicas(0, 4, 0, 0.0, 99) == 5
 
 
 def test_affinity_keeps_a_topic_together_and_no_replica_drowns() -> None:
