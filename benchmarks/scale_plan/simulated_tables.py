@@ -121,8 +121,8 @@ def _burst_words(rows: Rows) -> str:
         words += (
             f" KEDA's fleet shrinks and grows again, {again} times in all: once there are enough replicas nothing "
             "waits any more, and after the stabilisation window the signal says that fewer would do. With a third "
-            "trigger, requests that run (per replica those in one at its rate within the objectives, less the reserve), it does "
-            f"so {_again(known)} times, and the p95 is {known['ttft_p95_s']:.2f} s in place of "
+            "trigger, requests that run (per replica those in one at its rate within the objectives, less the "
+            f"reserve), it does so {_again(known)} times, and the p95 is {known['ttft_p95_s']:.2f} s in place of "
             f"{first['ttft_p95_s']:.2f} s, for {known['billed_hours']:.1f} replica hours in place of "
             f"{first['billed_hours']:.1f}. The manifest has none: that number must be measured on your GPU."
         )
