@@ -75,7 +75,7 @@ async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Mac
         return seconds_usd(alone_s + meter.bill().unallocated_idle_s, prices.gpu)
 
     paid = partial(spent, ledger.database)
-    budgets = await open_budgets(stack, settings, prices.gpu, paid, dearest, meter.accelerators)
+    budgets = await open_budgets(stack, settings, prices.gpu, paid, dearest, lambda: meter.accelerators)
     metrics.registry.register(BudgetCollector(budgets))
     recent = RecentRequests(ledger.database)
     log = LogSink(sys.stderr)

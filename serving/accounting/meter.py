@@ -48,7 +48,7 @@ class Meter:
     """
 
     def __init__(
-        self, accelerators: int = 1, half_life_s: float = 3600.0, clock: Callable[[], float] = monotonic
+        self, accelerators: float = 1, half_life_s: float = 3600.0, clock: Callable[[], float] = monotonic
     ) -> None:
         self.running_requests: dict[str, Running] = {}
         self._clock = clock
@@ -107,6 +107,11 @@ class Meter:
         """The host's seconds so far of a request."""
         self._advance()
         return self._host_virtual - ticket
+
+    def resize(self, accelerators: float) -> None:
+        """From now on every second counts so many times."""
+        self._advance()
+        self.accelerators = accelerators
 
     def bill(self) -> Bill:
         """The state now."""
