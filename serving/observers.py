@@ -9,6 +9,7 @@ from functools import partial
 
 from serving.accounting.cost import Prices, seconds_usd
 from serving.accounting.economics import Economics, Economist
+from serving.accounting.engine_rates import engine_rates
 from serving.accounting.ledger.opening import open_database
 from serving.accounting.ledger.queries import spent
 from serving.accounting.ledger.retention import Retention
@@ -24,8 +25,12 @@ from serving.budgets.budgets import Budgets
 from serving.budgets.metrics import BudgetCollector
 from serving.budgets.opening import open_budgets
 from serving.engine.device import Device
+from serving.engine.protocol import Engine
 from serving.rollout.operations import Rollout
 from serving.sections import Settings
+
+# Between two questions to the engine about what it measured: at first, and later.
+_RATES_FIRST_S, _RATES_S = 1.0, 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Mac
     paid = partial(spent, ledger.database)
     budgets = await open_budgets(stack, settings, prices.gpu, paid, dearest, meter.accelerators)
     metrics.registry.register(BudgetCollector(budgets))
+    stack.push_async_callback(cancel, asyncio.create_task(_keep_rates(engine, meter)))
     recent = RecentRequests(ledger.database)
     log = LogSink(sys.stderr)
     stack.callback(log.close)
@@ -99,6 +105,21 @@ async def _tick(ledger: LedgerSink) -> None:
     while True:
         ledger.tick()
         await asyncio.sleep(TICK_S)
+
+
+async def _keep_rates(engine: Engine, meter: Meter) -> None:
+    """Soon after the first answers, then seldom, and only while there are any."""
+    every_s, asked_s = _RATES_FIRST_S, 0.0
+    while True:
+        await asyncio.sleep(every_s)
+        busy_s = meter.bill().busy_s
+        if busy_s <= asked_s:
+            continue
+        every_s, asked_s = min(2 * every_s, _RATES_S), busy_s
+        if (found := await engine.measured()) is not None:
+            seconds = (found.queue_s, found.prefill_s, found.decode_s)
+            rates = engine_rates(found.requests, seconds, found.computed_tokens, found.generated_tokens)
+            meter.rates = rates or meter.rates
 
 
 async def cancel(task: "asyncio.Task[None]") -> None:

@@ -44,6 +44,16 @@ class Tokens:
             self.estimated or other.estimated,
         )
 
+    def __sub__(self, other: "Tokens") -> "Tokens":
+        """Of a request without one of its parts."""
+        return Tokens(
+            self.prompt - other.prompt,
+            self.cached - other.cached,
+            self.retrieved - other.retrieved,
+            self.completion - other.completion,
+            self.estimated,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -120,7 +130,8 @@ class Unfinished:
 class RequestRecord:
     """One request from start to finish. `cost` is what `share` and `tokens` come to: computed once, for all sinks.
 
-    `prefill_s`: of its busy seconds, those until the first token of a stream; None where no first token was seen.
+    `prefill_s`: of its busy seconds, those until the first token of a stream; of a whole answer, whose first token
+    nobody saw, they are apportioned (engine_rates.py), which `prefill_apportioned` says. None where neither is known.
     """
 
     id: str
@@ -148,6 +159,7 @@ class RequestRecord:
     unmatched_citations: int = 0
     routing: Routed | None = None
     prefill_s: float | None = None
+    prefill_apportioned: bool = False
 
 
 class Sink(Protocol):

@@ -23,6 +23,7 @@ from serving.engine.arguments import cpu_variables, server_command
 from serving.engine.device import Device
 from serving.engine.loras import Loras, linear_modules, lora_arguments
 from serving.engine.protocol import AdapterRefused, EngineFailed, EngineResponse, LoraModule, Progress
+from serving.engine.seconds import EngineSeconds
 from serving.engine.vllm import VllmClient
 from serving.errors import EngineUnavailable
 from serving.sections import Engine as EngineSettings
@@ -114,6 +115,10 @@ class VllmChild:
             with suppress(asyncio.CancelledError):
                 await self._supervisor
         await self._end()
+
+    async def measured(self) -> EngineSeconds | None:
+        """See Engine.measured."""
+        return None if self._client is None else await self._client.measured()
 
     def post(self, path: str, body: bytes) -> AbstractAsyncContextManager[EngineResponse]:
         """See Engine.post."""

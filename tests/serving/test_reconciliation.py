@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from serving.accounting.cost import GpuPrice
+from serving.accounting.engine_rates import engine_rates
 from serving.accounting.ledger.database import Step, Unwritten
+from serving.accounting.ledger.export import lines
 from serving.accounting.ledger.sqlite import SqliteDatabase
 from serving.accounting.ledger.statement import Statement, statement
 from serving.accounting.record import Outcome, Tokens
+from serving.accounting.stages import STAGES
 from tests.serving.books import PRICE, Clock, Job, Process
 
 ALWAYS = (0.0, 1e12)
@@ -104,6 +107,11 @@ class Bills(RuleBasedStateMachine):
         self.jobs.pop(which % len(self.jobs)).end(outcome, Tokens(prompt=10, completion=1))
 
     @precondition(lambda self: self.alive)
+    @rule(prefill_s=st.floats(0, 1), decode_s=st.floats(0, 1))
+    def engine_measures(self, prefill_s: float, decode_s: float) -> None:
+        self.process.meter.rates = engine_rates(7, (0.0, prefill_s, decode_s), 70, 7) or self.process.meter.rates
+
+    @precondition(lambda self: self.alive)
     @rule()
     def tick(self) -> None:
         self.database.tried.clear()
@@ -172,6 +180,11 @@ class Bills(RuleBasedStateMachine):
             self.process = last
             self.every_window_adds_up()
             assert abs(found.in_progress_usd) < Decimal("1e-6")
+            exported = list(lines(last.database, *ALWAYS))
+            billed_usd = sum(Decimal(line["allocation_usd"]) for line in exported)
+            by_stage = sum(Decimal(line[f"{stage}_usd"]) for line in exported for stage in STAGES)
+            for whole in (billed_usd, by_stage):
+                assert float(whole) == pytest.approx(float(found.billed_usd), rel=1e-3, abs=1e-7)
         self.folder.cleanup()
 
 

@@ -24,7 +24,8 @@ _COLUMNS = (
     "request_id", "run_id", "period", "started_at", "ended_at", "endpoint", "model", "engine_model", "adapter",
     "knowledge", "tenant", "key_id", "stream", "outcome", "status", "error_code", "passages", "best_score",
     "prompt_tokens", "cached_tokens", "retrieved_tokens", "completion_tokens", "tokens_estimated", "ttft_s",
-    "duration_s", "embed_s", "search_s", "rerank_s", "busy_s", "host_s", "idle_s", "prefill_s", "route_s",
+    "duration_s", "embed_s", "search_s", "rerank_s", "busy_s", "host_s", "idle_s", "prefill_s",
+    "prefill_apportioned", "route_s",
     "usage_usd", "allocation_usd", "simulated",
 )  # fmt: skip
 _REQUESTS = f"SELECT {', '.join(_COLUMNS)} FROM requests WHERE run_id = ? AND period BETWEEN ? AND ? ORDER BY ended_at"
@@ -70,6 +71,7 @@ def _rest(
         "ended_at": when[1],
         "duration_s": when[1] - when[0],
         "tokens_estimated": 0,
+        "prefill_apportioned": 0,
         "busy_s": busy_s,
         "host_s": 0.0,
         "idle_s": idle_s,

@@ -63,6 +63,7 @@ def request_row(record: RequestRecord, run_id: str, period: int) -> Columns:
         "search_s": times.search_s,
         "rerank_s": times.rerank_s,
         "prefill_s": record.prefill_s,
+        "prefill_apportioned": int(record.prefill_apportioned),
         "route_s": 0.0 if record.routing is None else record.routing.share.busy_s,
         "simulated": int(record.simulated),
         **_cost(share, record.cost),

@@ -4,7 +4,7 @@
 was settled in it. `requests`: one row each, in the period in which it was settled. `routes`: what a router took.
 """
 
-VERSION = 2
+VERSION = 3
 
 _FIRST = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -79,8 +79,10 @@ CREATE INDEX requests_period ON requests (run_id, period);
 CREATE INDEX requests_ended_at ON requests (ended_at);
 """
 
+_THIRD = "ALTER TABLE requests ADD COLUMN prefill_apportioned INTEGER NOT NULL DEFAULT 0;"
+
 # Steps by the version that they lead to.
-_STEPS = {1: _FIRST, 2: _SECOND}
+_STEPS = {1: _FIRST, 2: _SECOND, 3: _THIRD}
 
 
 def statements(version: int) -> list[str]:
