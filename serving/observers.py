@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,7 +11,8 @@ from functools import partial
 from serving.accounting.cost import Prices, seconds_usd
 from serving.accounting.economics import Economics, Economist
 from serving.accounting.engine_rates import engine_rates
-from serving.accounting.ledger.opening import open_database
+from serving.accounting.ledger.importing import import_file
+from serving.accounting.ledger.opening import LEDGER_FILE, open_database
 from serving.accounting.ledger.queries import spent
 from serving.accounting.ledger.retention import Retention
 from serving.accounting.ledger.sink import TICK_S, LedgerSink
@@ -94,6 +96,9 @@ async def _open_ledger(stack: AsyncExitStack, settings: Settings, machine: Machi
     days = settings.ledger.retention_days
     retention = None if days is None else Retention(days)
     database = await asyncio.to_thread(open_database, settings.home, settings.database_url)
+    if settings.database_url is not None:
+        since = 0.0 if retention is None else retention.limit(time.time())
+        await asyncio.to_thread(import_file, settings.home / LEDGER_FILE, database, since)
     price, meter = machine.prices.gpu, machine.meter
     ledger = await asyncio.to_thread(LedgerSink, database, price, meter, simulated=simulated, retention=retention)
     stack.callback(ledger.close)
