@@ -15,7 +15,7 @@ from serving.accounting.ledger.importing import import_file
 from serving.accounting.ledger.opening import LEDGER_FILE, open_database
 from serving.accounting.ledger.queries import spent
 from serving.accounting.ledger.retention import Retention
-from serving.accounting.ledger.sink import TICK_S, LedgerSink
+from serving.accounting.ledger.sink import TICK_S, LedgerSink, Policy
 from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
@@ -100,7 +100,8 @@ async def _open_ledger(stack: AsyncExitStack, settings: Settings, machine: Machi
         since = 0.0 if retention is None else retention.limit(time.time())
         await asyncio.to_thread(import_file, settings.home / LEDGER_FILE, database, since)
     price, meter = machine.prices.gpu, machine.meter
-    ledger = await asyncio.to_thread(LedgerSink, database, price, meter, simulated=simulated, retention=retention)
+    policy = Policy(retention, settings.cost.longest_gap_s)
+    ledger = await asyncio.to_thread(LedgerSink, database, price, meter, simulated=simulated, policy=policy)
     stack.callback(ledger.close)
     stack.push_async_callback(cancel, asyncio.create_task(_tick(ledger)))
     return ledger

@@ -6,7 +6,7 @@ from typing import Any
 
 from serving.accounting.cost import GpuPrice, request_cost
 from serving.accounting.ledger.database import Database
-from serving.accounting.ledger.sink import LedgerSink
+from serving.accounting.ledger.sink import LedgerSink, Policy
 from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, RequestRecord, Share, Times, Tokens, Unfinished
 
@@ -103,13 +103,14 @@ class Process:
     day: Clock = field(default_factory=Clock)
     price: GpuPrice = PRICE
     records: list[RequestRecord] = field(default_factory=list)
+    longest_gap_s: float = 0.0
     jobs: int = 0
 
     def __post_init__(self) -> None:
         self.meter = Meter(clock=self.clock)
-        self.sink = LedgerSink(
-            self.database, self.price, self.meter, simulated=True, time_of_day=self.day, clock=self.clock
-        )
+        clocks = {"time_of_day": self.day, "clock": self.clock}
+        policy = Policy(longest_gap_s=self.longest_gap_s)
+        self.sink = LedgerSink(self.database, self.price, self.meter, simulated=True, policy=policy, **clocks)
 
     def job(self, tenant: str = "acme", key_id: str = "k1", model: str = "plain") -> Job:
         self.jobs += 1

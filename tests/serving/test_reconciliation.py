@@ -23,13 +23,14 @@ from tests.serving.books import PRICE, Clock, Job, Process
 
 ALWAYS = (0.0, 1e12)
 OUTCOMES = st.sampled_from(["complete", "abstained", "error", "cancelled"])
+LONGEST_GAP_S = 60.0
 DEAR = GpuPrice("dear", (), Decimal("36"), "test", "2026-01-01", "assumed")
 
 
 def check(found: Statement, billed_usd: float | None = None) -> None:
     bound = abs(found.billed_usd) / 1000 + Decimal("1e-7")
     assert abs(found.difference_usd) <= bound, found
-    assert found.billed_s == pytest.approx(found.busy_s + found.host_s + found.idle_s, abs=1e-6)
+    assert found.billed_s == pytest.approx(found.busy_s + found.host_s + found.idle_s + found.down_s, abs=1e-6)
     if billed_usd is not None:
         assert float(found.billed_usd) == pytest.approx(billed_usd, rel=1e-3, abs=1e-7)
 
@@ -61,6 +62,7 @@ class Bills(RuleBasedStateMachine):
         self.owed_usd = 0.0  # of all lives, by our own sums
         self.lives = 0
         self.marks = [self.day()]
+        self.seen = -1e12
 
     @initialize()
     def begin(self) -> None:
@@ -68,10 +70,19 @@ class Bills(RuleBasedStateMachine):
 
     def start(self, price: GpuPrice) -> None:
         self.database = Away(Path(self.folder.name) / "ledger.db")
-        self.process = Process(self.database, self.clock, self.day, price)
+        self.process = Process(self.database, self.clock, self.day, price, longest_gap_s=LONGEST_GAP_S)
         self.began = self.known = self.clock()
+        self.bill_gap(price)
+        self.latest = self.day()
         self.alive = True
         self.lives += 1
+
+    def bill_gap(self, price: GpuPrice) -> None:
+        """Since any gateway was seen in the ledger, by its own clock that is never set back."""
+        gap = self.day() - self.seen
+        if 0 < gap <= LONGEST_GAP_S:
+            self.owed_usd += gap * float(price.usd_per_hour) / 3600
+            self.seen = self.day()
 
     @precondition(lambda self: not self.alive)
     @rule(price=st.sampled_from([PRICE, DEAR]), down=st.floats(0, 100))
@@ -115,12 +126,14 @@ class Bills(RuleBasedStateMachine):
     @rule()
     def tick(self) -> None:
         self.database.tried.clear()
+        self.latest = max(self.latest, self.day())
         self.process.sink.tick()
         if self.database.away:
             assert self.database.tried.wait(5)
             return
         assert self.process.sink.flush()
         self.known = self.clock()
+        self.seen = max(self.seen, self.latest)
         self.marks.append(self.day())
 
     @precondition(lambda self: self.alive)
@@ -149,6 +162,7 @@ class Bills(RuleBasedStateMachine):
             self.jobs.pop().end("error")
         self.settle_life(self.clock())
         self.process.sink.close()
+        self.seen = max(self.seen, self.latest, self.day())
 
     def settle_life(self, until: float) -> None:
         self.owed_usd += (until - self.began) * float(self.process.price.usd_per_hour) / 3600

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from serving.accounting.ledger.export import IN_PROGRESS, NOT_DRAWN, Line
+from serving.accounting.ledger.gap import DOWN
 from serving.accounting.ledger.rows import LOST, NOBODY, UNWRITTEN
 from serving.accounting.stages import STAGES
 
@@ -24,6 +25,7 @@ _OURS = "Self-hosted"
 _SAID = {
     IN_PROGRESS: "Requests that ran at the end of the window, less those that ran at its beginning",
     NOT_DRAWN: "Idle time that no request has taken a share of",
+    DOWN: "Time between two runs of the gateway",
     LOST: "Requests that a killed gateway did not finish",
     UNWRITTEN: "Requests whose rows could not be written",
 }
