@@ -1,43 +1,21 @@
 """The ledger, in SQLite and in PostgreSQL: what was written is there, what was killed is settled, old ones are kept."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from serving.accounting.ledger.database import Database, LedgerError
+from serving.accounting.ledger.database import LedgerError
 from serving.accounting.ledger.importing import import_file
 from serving.accounting.ledger.opening import existing_database
-from serving.accounting.ledger.postgres import PostgresDatabase
 from serving.accounting.ledger.queries import spent
 from serving.accounting.ledger.retention import Retention
 from serving.accounting.ledger.schema import VERSION
 from serving.accounting.ledger.sqlite import SqliteDatabase
 from serving.accounting.ledger.statement import statement
 from tests.serving.books import Clock, Process
-
-Open = Callable[[], Database]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens the test's ledger as often as a test likes, each time as another process would."""
-    url = None
-    if request.param == "postgresql":
-        cluster = request.getfixturevalue("postgres")
-        cluster.run_sql("DROP SCHEMA IF EXISTS breakeven_ledger CASCADE")
-        url = cluster.url()
-    opened: list[Database] = []
-
-    def opening() -> Database:
-        opened.append(PostgresDatabase(url) if url else SqliteDatabase(tmp_path / "ledger.db"))
-        return opened[-1]
-
-    yield opening
-    for database in opened:
-        database.close()
+from tests.serving.ledgers import Open
 
 
 def test_what_each_key_spent_since_then(open_ledger: Open) -> None:
