@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
+from serving.accounting import health_metrics
 from serving.accounting.cost import Prices, seconds_usd
 from serving.accounting.economics import Economics, Economist
 from serving.accounting.engine_rates import engine_rates
@@ -64,16 +65,12 @@ class Observers:
 async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Machine, rollout: Rollout) -> Observers:
     """Raises LedgerError."""
     names, engine, prices, meter = rollout.catalogue.names, rollout.engine, machine.prices, machine.meter
-    metrics, spending = MetricsSink(prices, names, settings.home), Spending(prices.gpu, names)
-    metrics.registry.register(spending)
-    metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
+    metrics, spending = MetricsSink(prices, names), Spending(prices.gpu, names)
     ledger = await _open_ledger(stack, settings, machine, simulated=engine.simulated)
-    metrics.watch_ledger(lambda: ledger.up, lambda: ledger.given_up)
     economics = None
     if machine.economist is not None:
         cost = settings.cost
         economics = Economics(machine.economist, ledger, engine.simulated, cost.window_s, cost.refresh_s)
-        metrics.registry.register(economics)
         stack.push_async_callback(cancel, asyncio.create_task(economics.keep_current()))
 
     def dearest() -> Decimal:
@@ -83,7 +80,17 @@ async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Mac
 
     paid = partial(spent, ledger.database)
     budgets = await open_budgets(stack, settings, prices.gpu, paid, dearest, meter.accelerators)
-    metrics.registry.register(BudgetCollector(budgets))
+    scraped = health_metrics.Machine(meter.bill, ledger.down_s, lambda: engine.ready, lambda: engine.restarts)
+    collectors = (
+        spending,
+        health_metrics.MachineCollector(scraped, prices.gpu),
+        health_metrics.HealthCollector(prices, settings.home),
+        health_metrics.LedgerCollector(lambda: ledger.up, lambda: ledger.given_up),
+        BudgetCollector(budgets),
+        *(() if economics is None else (economics,)),
+    )
+    for collector in collectors:
+        metrics.registry.register(collector)
     stack.push_async_callback(cancel, asyncio.create_task(_keep_rates(engine, meter)))
     recent = RecentRequests(ledger.database)
     log = LogSink(sys.stderr)

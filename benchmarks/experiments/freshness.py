@@ -88,7 +88,7 @@ async def run_changes(plan: LoadPlan, file: ResultsFile, labels: dict[str, str |
             await room.change(codes[0])
             for number in range(plan.warmup):
                 await room.ask(codes[0], number, 0.0)
-            counters = Counters(session, plan.metrics_pages)
+            counters = Counters(session, plan)
             began = await counters.start(required=plan.metrics is not None)
             in_force = next((found for page in began if (found := price(page))), None)
             header = dataclasses.replace(describe(plan, labels), server={**server, "price": in_force})

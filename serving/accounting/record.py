@@ -1,6 +1,6 @@
 """The one record that a request leaves behind. Everything else (metrics, ledger, log, cost) is derived from it."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 Outcome = Literal["complete", "abstained", "error", "cancelled"]
 # Why a router chose: a confident label, or the fallback because it was unsure or could not classify.
 RouteReason = Literal["label", "unsure", "failed"]
+_BY_VERSION = "adapter version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,12 @@ class RequestRecord:
     routing: Routed | None = None
     prefill_s: float | None = None
     prefill_apportioned: bool = False
+
+
+def model_label(model: str, models: Container[str]) -> str:
+    """The served model as metrics name it. Adapter versions that operators ask for by name are one: there is no end of
+    them."""
+    return _BY_VERSION if "@" in model and model not in models else model
 
 
 class Sink(Protocol):

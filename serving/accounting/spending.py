@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serving.accounting.cost import GpuPrice
-from serving.accounting.record import RequestRecord
+from serving.accounting.record import RequestRecord, model_label
 from serving.accounting.stages import STAGES, stages_of
 
 MOST_TENANTS, MOST_KEYS = 50, 100
@@ -19,7 +19,6 @@ OTHER = "other"
 _SPLIT = ("prefill", "decode")
 _SERIES = (*((stage, "timed") for stage in STAGES), *((stage, "apportioned") for stage in _SPLIT))
 _AT, _END = STAGES.index("prefill"), STAGES.index("decode") + 1
-_BY_VERSION = "adapter version"
 
 
 class Spending(Collector):
@@ -35,7 +34,7 @@ class Spending(Collector):
 
     def record(self, record: RequestRecord) -> None:
         """See Sink."""
-        model = record.model if record.model in self._models or "@" not in record.model else _BY_VERSION
+        model = model_label(record.model, self._models)
         sums = self._stages.get(model)
         if sums is None:
             sums = self._stages[model] = [0.0] * len(_SERIES)
