@@ -40,6 +40,8 @@ class Statement:
     busy_s: float
     host_s: float
     idle_s: float
+    # The time between two runs, as far as it is billed: no gateway was there to use the machine.
+    down_s: float
     requests: int
     billed_usd: Decimal
     # Whole, abstained, failed and cancelled ones; of which the usage cost.
@@ -51,9 +53,7 @@ class Statement:
     in_progress_usd: Decimal
     # Idle time that no request had drawn at the end, less the same at the beginning.
     idle_not_drawn_usd: Decimal
-    # The time between two runs, as far as it is billed: no gateway was there to use the machine.
-    down_s: float = 0.0
-    down_usd: Decimal = Decimal(0)
+    down_usd: Decimal
 
     @property
     def difference_usd(self) -> Decimal:
@@ -92,6 +92,7 @@ def statement(ledger: Database, since: float, until: float, *, simulated: bool |
         busy_s=busy_s,
         host_s=host_s,
         idle_s=idle_s,
+        down_s=down_s,
         requests=requests,
         billed_usd=billed,
         requests_usd=spent,
@@ -99,6 +100,5 @@ def statement(ledger: Database, since: float, until: float, *, simulated: bool |
         lost_usd=lost,
         in_progress_usd=in_progress,
         idle_not_drawn_usd=not_drawn,
-        down_s=down_s,
         down_usd=down,
     )
