@@ -109,7 +109,7 @@ def breakeven(home: Path, *arguments: object) -> Result:
 
 def check(found: Statement) -> None:
     assert abs(found.difference_usd) <= abs(found.billed_usd) / 1000 + Decimal("1e-8"), found
-    assert found.billed_s == pytest.approx(found.busy_s + found.host_s + found.idle_s, rel=1e-3)
+    assert found.billed_s == pytest.approx(found.busy_s + found.host_s + found.idle_s + found.down_s, rel=1e-3)
 
 
 def test_windows_add_up_through_kill_and_restart(tmp_path: Path) -> None:
@@ -146,9 +146,14 @@ def test_windows_add_up_through_kill_and_restart(tmp_path: Path) -> None:
     assert whole.lost_usd > 0
     assert float(whole.in_progress_usd) == pytest.approx(0, abs=1e-7)
     # At most a second of the first life is missing; a busy test machine is granted two more.
-    (began, seen, billed), _ = ledger.rows("SELECT started_at, seen_at, billed_s FROM runs ORDER BY started_at")
+    runs = ledger.rows("SELECT started_at, seen_at, billed_s, ending FROM runs ORDER BY started_at")
+    (began, seen, billed, _), down, (_, last, *_) = runs
     assert killed - 3.0 <= seen <= killed + 0.5
     assert billed == pytest.approx(seen - began, abs=0.1)
+    # And no second is between the two lives: the machine was paid for while the gateway restarted.
+    assert down[3] == "down"
+    assert whole.down_s == pytest.approx(down[2])
+    assert whole.billed_s == pytest.approx(last - began, abs=0.2)
     edges += [edges[1] + 0.3, 1e12]
     parts = [statement(ledger, since, until) for since, until in zip(sorted(edges), sorted(edges)[1:], strict=False)]
     for part in parts:
