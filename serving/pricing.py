@@ -28,6 +28,12 @@ class Cost(Section):
     idle_half_life_s: float = Field(
         3600, gt=0, description="Half-life, in seconds, of the busy/idle history that spreads idle time over requests."
     )
+    longest_gap_s: float = Field(
+        900,
+        ge=0,
+        description="The time between two runs of the gateway is billed, as `down`, up to so many seconds: it "
+        "restarts. Longer ones are taken for a machine that was given back. 0 bills none.",
+    )
     hosted_models: tuple[str, ...] = Field(
         ("gpt-4o-mini", "gpt-4o"), description="Hosted models that the same tokens are priced against."
     )

@@ -5,7 +5,7 @@ was settled in it. `requests`: one row each, in the period in which it was settl
 `scaling`: how many engines and gateways there were from then on.
 """
 
-VERSION = 3
+VERSION = 4
 
 _FIRST = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -80,7 +80,9 @@ CREATE INDEX requests_period ON requests (run_id, period);
 CREATE INDEX requests_ended_at ON requests (ended_at);
 """
 
-_THIRD = """
+_THIRD = "ALTER TABLE requests ADD COLUMN prefill_apportioned INTEGER NOT NULL DEFAULT 0;"
+
+_FOURTH = """
 CREATE TABLE scaling (
     at REAL NOT NULL, gateway TEXT NOT NULL, engines INTEGER NOT NULL, gateways INTEGER NOT NULL,
     accelerators REAL NOT NULL
@@ -88,7 +90,7 @@ CREATE TABLE scaling (
 """
 
 # Steps by the version that they lead to.
-_STEPS = {1: _FIRST, 2: _SECOND, 3: _THIRD}
+_STEPS = {1: _FIRST, 2: _SECOND, 3: _THIRD, 4: _FOURTH}
 
 
 def statements(version: int) -> list[str]:
