@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.table import Table
+from rich.table import Column, Table
 
 from breakeven.console import Config, console, output
 from serving.auth import EVERYONE, LOCAL_TENANT, MOST_REQUESTS, KeyRefused, keys_of
@@ -54,7 +54,8 @@ def keys_create(
 @app.command("list")
 def keys_list(config: Config = None) -> None:
     """List keys, without their secrets."""
-    table = Table("id", "tenant", "groups", "role", "budget", "requests/min", "note", "state")
+    id = Column("id", no_wrap=True)  # `revoke` needs the whole of it
+    table = Table(id, "tenant", "groups", "role", "budget", "req/min", "note", "state")
     with keys_of(load_settings(config)) as store:
         keys = store.list()
     for key in keys:
