@@ -16,7 +16,7 @@ from breakeven.console import Config, console, output
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Economist
 from serving.app import bind, check_bind, create_app, run, settle
-from serving.auth import KeyStore
+from serving.auth import keys_of
 from serving.engine.device import Device
 from serving.gateway import EconomistFor, PricesFor, open_gateway
 from serving.library import fill_knowledge
@@ -40,9 +40,8 @@ def serve(
 
 
 async def _serve(settings: Settings) -> None:
-    store = KeyStore(settings.home / "keys.db")
-    check_bind(settings.server, store)
-    store.close()
+    with keys_of(settings) as keys:
+        check_bind(settings.server, keys)
     listener = bind(settings.server)
     address = listener.getsockname()
     host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104  # compared, not bound
