@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from adapters.manifest import CONFIG, MANIFEST, WEIGHTS, Manifest, Score, content_version
 from adapters.registry import AdapterVersion, Registry
+from serving.engine.protocol import LoraModule
 
 BASE = "simulated"
 
@@ -48,3 +49,10 @@ def installed(home: Path, seeds: Sequence[int], **options: object) -> list[Adapt
         folder = write_adapter(home / "made" / f"{options.get('name', 'tone')}-{seed}", seed, **options)  # type: ignore[arg-type]  # options of write_adapter
         found.append(registry.install(folder))
     return found
+
+
+def lora(folder: Path, name: str) -> LoraModule:
+    """As little of an adapter as an engine without weights wants to see."""
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 4}))
+    return LoraModule(name, folder / name, 4)
