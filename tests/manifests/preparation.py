@@ -1,0 +1,50 @@
+"""What an operator does by docs/kubernetes.md before `kubectl apply`: an overlay of his own, Secrets, the first key."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.k8s.manifests import BASE, STACKS, Manifest, operator_inputs, rendered
+from tests.manifests.machine import ROOT
+
+PASSWORD = "only-for-tests"
+
+
+def overlay(kubectl: str, folder: Path, configuration: dict[str, Any]) -> list[Manifest]:
+    """`scale-out` with more in the gateway's breakeven.yaml, as kustomize merges it in."""
+    folder.mkdir()
+    tree = yaml.safe_load((BASE / "breakeven.yaml").read_text())
+    for name, section in configuration.items():
+        tree[name] = {**tree.get(name, {}), **section} if isinstance(section, dict) else section
+    (folder / "breakeven.yaml").write_text(yaml.safe_dump(tree))
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "breakeven",
+        "resources": [os.path.relpath(STACKS["scale-out"], folder.resolve())],
+        "configMapGenerator": [{"name": "gateway-config", "behavior": "merge", "files": ["breakeven.yaml"]}],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return rendered(kubectl, folder)
+
+
+def inputs(keys: Path) -> dict[tuple[str, str], str]:
+    """The guides' Secrets and ConfigMaps, with a password and the file of keys."""
+    given = operator_inputs()
+    given["database", "password"] = PASSWORD
+    given["database", "url"] = f"postgresql://breakeven:{PASSWORD}@postgres:5432/breakeven"
+    given["gateway-keys", "keys.db"] = str(keys / "keys.db")
+    return given
+
+
+def create_key(home: Path, role: str, *more: str) -> str:
+    """`breakeven keys create`, which prints the key."""
+    command = [sys.executable, "-m", "breakeven", "keys", "create", "--role", role, *more]
+    variables = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "HOME": str(home), "BREAKEVEN_HOME": str(home)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=variables, cwd=home)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[-1]
