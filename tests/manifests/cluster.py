@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.k8s.manifests import Manifest, Workload, containers, of_kind, workloads
-from tests.manifests.machine import EngineProgram, Machine
+from tests.manifests.machine import Machine, Programs
 from tests.manifests.pod import Pod
 from tests.manifests.services import Endpoint, Network, Service
 
@@ -31,8 +31,8 @@ _STEP_S = 0.05
 class Cluster:
     """One stack; `inputs` are (object, key) -> value of the Secrets and ConfigMaps that an operator creates."""
 
-    def __init__(self, manifests: list[Manifest], inputs: Inputs, engine: EngineProgram) -> None:
-        self._manifests, self._inputs, self._engine = manifests, inputs, engine
+    def __init__(self, manifests: list[Manifest], inputs: Inputs, programs: Programs) -> None:
+        self._manifests, self._inputs, self._programs = manifests, inputs, programs
         # Short, because a socket's path may not be long, and open to PostgreSQL's own user.
         self.root = Path(tempfile.mkdtemp(prefix="breakeven-k8s-"))
         self.root.chmod(0o755)
@@ -163,7 +163,7 @@ class Cluster:
         root = self.root / "pods" / name
         (root / "work").mkdir(parents=True)
         paths = dict[str, Path]()
-        machine = Machine(root, next(self._addresses), paths, self._hosts, self._engine)
+        machine = Machine(root, next(self._addresses), paths, self._hosts, self._programs)
         volumes = {each["name"]: each for each in workload.spec.get("volumes", ())}
         claimed = {each["metadata"]["name"] for each in workload.manifest["spec"].get("volumeClaimTemplates", ())}
         inside = containers(workload.spec).values()
@@ -203,9 +203,9 @@ class Cluster:
 
 
 @contextmanager
-def started(manifests: list[Manifest], inputs: Inputs, engine: EngineProgram) -> Iterator[Cluster]:
+def started(manifests: list[Manifest], inputs: Inputs, programs: Programs) -> Iterator[Cluster]:
     """The stack, with its pods just started."""
-    cluster = Cluster(manifests, inputs, engine)
+    cluster = Cluster(manifests, inputs, programs)
     try:
         cluster.start()
         yield cluster

@@ -31,13 +31,26 @@ _GETADDRINFO = {
 }
 # What is in the gateway's image beside the program.
 IMAGE_FILES = {"/opt/breakeven": str(ROOT)}
-# The arguments and variables of the program that stands for vLLM in its image, from those in the manifest.
-EngineProgram = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
 
 
-def simulated_engine(arguments: list[str], variables: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-    """vLLM's peer without a model behind it."""
-    return [sys.executable, "-m", "tests.simulated_vllm", *arguments], variables
+Fit = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What runs for the gateway's and for vLLM's command, with the arguments and the variables of the manifest."""
+
+    gateway: str
+    engine: str
+    # Changes arguments and variables of the engine: where its model is on this machine.
+    fitted: Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]] = lambda words, given: (
+        words,
+        given,
+    )
+
+
+# A gateway that needs no embedding model, and a peer of vLLM without a model.
+LIGHT = Programs("tests.manifests.light_gateway", "tests.simulated_vllm")
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class Machine:
     address: str
     paths: Mapping[str, Path]
     hosts: Path
-    engine: EngineProgram
+    programs: Programs
 
     def text(self, value: str) -> str:
         """A word, a variable or a file of the container's, as it must read here."""
@@ -75,11 +88,12 @@ class Machine:
         if container["image"].startswith("postgres:"):
             return self._postgres(words, given)
         if words[:3] == ["python3", "-m", "vllm.entrypoints.openai.api_server"]:
-            words, given = self.engine(words[3:], given)
+            arguments, given = self.programs.fitted(words[3:], given)
+            words = [sys.executable, "-m", self.programs.engine, *arguments]
         elif words[0] in ("python", "python3"):
             words[0] = sys.executable
         elif words[0] == "breakeven":
-            words = [sys.executable, "-m", "breakeven", *words[1:]]
+            words = [sys.executable, "-m", self.programs.gateway, *words[1:]]
         elif words[0] == "envoy":
             words += ["--concurrency", "1"]
         return Launch([*self._with_names(), *words], given)
