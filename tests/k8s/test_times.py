@@ -95,6 +95,9 @@ def test_nobody_gives_up_before_the_engine_has_loaded(stack: list[Manifest]) -> 
 def test_a_rollout_needs_no_gpu_that_is_not_there(stack: list[Manifest]) -> None:
     if engine := of_kind(stack, "Deployment").get("engine"):
         assert engine["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+        # With others, the next one goes only when the router has found the new one: it looks every 2 s, and checks it.
+        alone = not of_kind(stack, "PodDisruptionBudget").get("engine")
+        assert alone or engine["spec"]["minReadySeconds"] >= 10
     for each in of_kind(stack, "LeaderWorkerSet").values():
         rollout = each["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]
         assert rollout == {"maxSurge": 0, "maxUnavailable": 1}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.k8s.manifests import Manifest, Workload, containers, of_kind, workloads
-from tests.manifests.machine import Machine, Programs
+from tests.manifests.machine import PACE, Machine, Programs
 from tests.manifests.pod import Pod
 from tests.manifests.services import Endpoint, Network, Service
 
@@ -148,16 +148,18 @@ class Cluster:
         leaving = []
         for pod in old:
             if surge:
-                await self._until_ready(await self._add(workload))
+                await self._until_available(await self._add(workload))
                 leaving.append(asyncio.create_task(self._remove(pod)))
             else:  # the place that the old one had is what the new one needs
                 await self._remove(pod)
-                await self._until_ready(await self._add(workload))
+                await self._until_available(await self._add(workload))
         await asyncio.gather(*leaving)
 
-    async def _until_ready(self, pod: Pod) -> None:
+    async def _until_available(self, pod: Pod) -> None:
+        """Ready, and for long enough."""
         while not pod.ready:  # noqa: ASYNC110  # it comes and goes
             await asyncio.sleep(_STEP_S)
+        await asyncio.sleep(pod.workload.manifest["spec"].get("minReadySeconds", 0) / PACE)
 
     def _machine(self, workload: Workload, name: str) -> Machine:
         root = self.root / "pods" / name

@@ -34,6 +34,7 @@ class Pod:
     restarts: int = 0
     ready: bool = False
     terminating: bool = False
+    orderly: bool = False  # whether it ended before it had to be killed
     process: asyncio.subprocess.Process | None = None
     events: list[str] = field(default_factory=list)
 
@@ -42,6 +43,7 @@ class Pod:
         (self.container,) = self.workload.spec["containers"]
         # Set while no process of the container runs.
         self._idle = asyncio.Event()
+        self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._began = time.monotonic()
 
@@ -71,6 +73,7 @@ class Pod:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout((grace_s - stop_s) / PACE + _STARVED_S):
                     await self._idle.wait()
+                    self.orderly = True
         self._note(f"ended after {(time.monotonic() - began) * PACE:.0f} s of {grace_s}")
         await self.destroy()
 
@@ -79,6 +82,7 @@ class Pod:
         self.terminating = True
         self.send(signal.SIGKILL)
         if self._task is not None:
+            await asyncio.wait({self._task}, timeout=2)
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
@@ -120,10 +124,11 @@ class Pod:
             with self.log(container["name"]).open("ab") as log:
                 launch = self.machine.launch(container, environment(container, self.inputs))
                 self.process = await self._spawn(launch, log)
-            if await self.process.wait() == 0:
-                self.process = None
+            status = await self.process.wait()
+            self.process = None
+            if status == 0 or self.terminating:
                 return
-            self._note(f"{container['name']} ended with {self.process.returncode}")
+            self._note(f"{container['name']} ended with {status}")
             backoff_s = min(max(_BACKOFF_S, 2 * backoff_s), _MOST_BACKOFF_S)
             await asyncio.sleep(backoff_s / PACE)
 
