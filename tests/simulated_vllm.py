@@ -78,8 +78,8 @@ class SimulatedVllm:
         return web.Response()
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        lines = (f'vllm:num_requests_{kind}{{model_name="{self.base_model}"}} 0.0\n' for kind in ("running", "waiting"))
-        return web.Response(text="".join(lines))
+        served = (f'answered{{model="{name}"}} {times}\n' for name, times in self.answered.items())
+        return web.Response(text="".join(served))
 
     async def _models(self, _: web.Request) -> web.Response:
         loras = ({"id": name, "object": "model", "parent": self.base_model} for name in self.loaded)

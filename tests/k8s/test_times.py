@@ -62,6 +62,16 @@ def test_a_dead_program_is_given_more_time_than_a_busy_one(stack: list[Manifest]
         assert start >= live, workload.name
 
 
+def test_gateways_that_share_what_they_need_do_not_all_go_at_once(stack: list[Manifest]) -> None:
+    (gateway,) = (container for each, container in _probed(stack) if each.component == "gateway")
+    several = "BREAKEVEN_DATABASE_URL" in environment(gateway)
+    paths = {name: gateway[name]["httpGet"]["path"] for name in PROBES}
+    # Alone, it is ready when all is there. With others it must have been once, and says itself what is missing later.
+    once, later = ("/readyz", "/livez") if several else ("/livez", "/readyz")
+    assert paths == {"startupProbe": once, "readinessProbe": later, "livenessProbe": "/livez"}
+    assert not several or _budget_s(gateway["startupProbe"]) > _settings(stack).engine.startup_timeout_s
+
+
 def test_every_grace_period_covers_an_orderly_end(stack: list[Manifest]) -> None:
     settings = _settings(stack)
     for workload, container in _probed(stack):

@@ -56,8 +56,7 @@ class Cluster:
 
     def stop(self) -> None:
         """At once."""
-        for pod in [pod for pods in self.pods.values() for pod in pods]:
-            self._do(pod.destroy())
+        self._do(self._destroy())
         self._do(self._network.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
@@ -135,6 +134,9 @@ class Cluster:
         self._network.changed()
         pod.start()
         return pod
+
+    async def _destroy(self) -> None:
+        await asyncio.gather(*(pod.destroy() for pods in self.pods.values() for pod in pods))
 
     async def _remove(self, pod: Pod) -> None:
         await pod.terminate()

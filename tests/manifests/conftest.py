@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import httpx
 import pytest
 
 from tests.k8s.manifests import kubectl
@@ -20,6 +21,7 @@ CONFIGURATION = {
     "knowledge": {"handbook": {"paths": ["/opt/breakeven/examples/handbook/people/annual-leave.md"]}},
     "models": {"tone": {"adapter": "tone"}},
 }
+BUDGET_USD = "0.004"
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,17 @@ class Stack:
 
     cluster: Cluster
     key: str
+    budget_key: str  # of a user, who may spend BUDGET_USD a day
 
     @property
     def gateways(self) -> list[Pod]:
         """All of them, ready or not."""
         return self.cluster.pods["gateway"]
+
+    def client(self, pod: Pod, key: str | None = None) -> httpx.Client:
+        """Of one gateway alone, past its Service."""
+        headers = {"authorization": f"Bearer {key or self.key}"}
+        return httpx.Client(base_url=f"http://{pod.machine.address}:8000/v1", headers=headers, timeout=30)
 
     def load(self, model: str = "base", rate: float = 10) -> Load:
         """Clients of the Service."""
@@ -51,10 +59,11 @@ def stack(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Itera
     command = _needs()
     folder = tmp_path_factory.mktemp("operator")
     key = create_key(folder, "operator", "--note", "first")
+    budget_key = create_key(folder, "user", "--tenant", "acme", "--budget", f"{BUDGET_USD}/day")
     manifests = overlay(command, folder / "overlay", CONFIGURATION)
     with started(manifests, inputs(folder), programs) as cluster:
         cluster.until_ready(within_s=120)
-        yield Stack(cluster, key)
+        yield Stack(cluster, key, budget_key)
 
 
 def _needs() -> str:

@@ -21,7 +21,7 @@ from tests.k8s.manifests import Manifest
 from tests.servers import postgres_programs
 
 ROOT = Path(__file__).parents[2]
-PACE = 10.0
+PACE = 20.0
 _BIN = Path(sys.executable).parent
 _GETADDRINFO = {
     "name": "envoy.network.dns_resolver.getaddrinfo",
@@ -49,8 +49,13 @@ class Programs:
     )
 
 
+def _unhurried(arguments: list[str], variables: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Answers that take most of a second, so that something is always running when something ends."""
+    return [*arguments, "--ttft=0.1", "--itl=0.03", "--tokens=20"], variables
+
+
 # A gateway that needs no embedding model, and a peer of vLLM without a model.
-LIGHT = Programs("tests.manifests.light_gateway", "tests.simulated_vllm")
+LIGHT = Programs("tests.manifests.light_gateway", "tests.simulated_vllm", _unhurried)
 
 
 @dataclass(frozen=True)
