@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.k8s.manifests import Manifest, Workload, containers, of_kind, workloads
-from tests.manifests.machine import PACE, Machine, Programs
+from tests.manifests.machine import Machine, Programs
 from tests.manifests.pod import Pod
 from tests.manifests.services import Endpoint, Network, Service
 
@@ -40,7 +40,7 @@ class Cluster:
         services = [Service(each, next(self._addresses)) for each in of_kind(manifests, "Service").values()]
         self._hosts = self.root / "hosts"
         self.pods: dict[str, list[Pod]] = {}
-        self._network = Network(services, self._hosts, self._endpoints)
+        self._network = Network(services, self._hosts, self._endpoints, programs.pace)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._numbers = count()
@@ -161,7 +161,7 @@ class Cluster:
         """Ready, and for long enough."""
         while not pod.ready:  # noqa: ASYNC110  # it comes and goes
             await asyncio.sleep(_STEP_S)
-        await asyncio.sleep(pod.workload.manifest["spec"].get("minReadySeconds", 0) / PACE)
+        await asyncio.sleep(pod.workload.manifest["spec"].get("minReadySeconds", 0) / self._programs.pace)
 
     def _machine(self, workload: Workload, name: str) -> Machine:
         root = self.root / "pods" / name
@@ -207,10 +207,15 @@ class Cluster:
 
 
 @contextmanager
-def started(manifests: list[Manifest], inputs: Inputs, programs: Programs) -> Iterator[Cluster]:
-    """The stack, with its pods just started."""
+def started(
+    manifests: list[Manifest], inputs: Inputs, programs: Programs, claims: Mapping[str, Path]
+) -> Iterator[Cluster]:
+    """The stack, with its pods just started; `claims` are volumes that are there already."""
     cluster = Cluster(manifests, inputs, programs)
     try:
+        for name, folder in claims.items():
+            (cluster.root / "claims").mkdir(exist_ok=True)
+            (cluster.root / "claims" / name).symlink_to(folder)
         cluster.start()
         yield cluster
     finally:

@@ -77,7 +77,8 @@ class Load:
                 await asyncio.sleep(1 / self.rate)
 
     async def _ask(self, http: aiohttp.ClientSession, *, stream: bool) -> None:
-        body = {"model": self.model, "messages": [{"role": "user", "content": self.prompt}], "stream": stream}
+        message = {"role": "user", "content": self.prompt}
+        body = {"model": self.model, "messages": [message], "stream": stream, "max_tokens": 20}
         self.outcomes.append(await ask(http, self.url, body))
 
 

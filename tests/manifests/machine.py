@@ -5,7 +5,7 @@ probes are taken as rendered, and only this is changed in them:
 - a path under a mount becomes the folder of that volume, and the image's own files become the repository's;
 - 0.0.0.0 and 127.0.0.1 become the pod's own address of 127.0.0.0/8, so that ports stay as they are;
 - the names of Services are looked up in a hosts file (services.py), and Envoy's DNS client is the C library's;
-- the cluster's seconds pass `PACE` times as fast: probes, back-off and preStop here, DNS and health checks in Envoy.
+- the cluster's seconds pass `pace` times as fast: probes, back-off and preStop here, DNS and health checks in Envoy.
 """
 
 import os
@@ -21,7 +21,6 @@ from tests.k8s.manifests import Manifest
 from tests.servers import postgres_programs
 
 ROOT = Path(__file__).parents[2]
-PACE = 20.0
 _BIN = Path(sys.executable).parent
 _GETADDRINFO = {
     "name": "envoy.network.dns_resolver.getaddrinfo",
@@ -38,10 +37,14 @@ Fit = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
 
 @dataclass(frozen=True)
 class Programs:
-    """What runs for the gateway's and for vLLM's command, with the arguments and the variables of the manifest."""
+    """What runs for the gateway's and for vLLM's command, with the arguments and the variables of the manifest.
+
+    `pace`: how many of the cluster's seconds pass in one of ours.
+    """
 
     gateway: str
     engine: str
+    pace: float
     # Changes arguments and variables of the engine: where its model is on this machine.
     fitted: Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]] = lambda words, given: (
         words,
@@ -55,7 +58,7 @@ def _unhurried(arguments: list[str], variables: dict[str, str]) -> tuple[list[st
 
 
 # A gateway that needs no embedding model, and a peer of vLLM without a model.
-LIGHT = Programs("tests.manifests.light_gateway", "tests.simulated_vllm", _unhurried)
+LIGHT = Programs("tests.manifests.light_gateway", "tests.simulated_vllm", 20, _unhurried)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class Machine:
         words = [self.text(word) for word in command or (*container.get("command", ()), *container.get("args", ()))]
         given = {name: self.text(value) for name, value in variables.items()}
         given = {"PATH": f"{_BIN}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), **given}
+        if "/home/vllm" in self.paths:  # the home of the image's user
+            given["HOME"] = str(self.paths["/home/vllm"])
         if container["image"].startswith("postgres:"):
             return self._postgres(words, given)
         if words[:3] == ["python3", "-m", "vllm.entrypoints.openai.api_server"]:
@@ -112,10 +117,13 @@ class Machine:
         for cluster in tree["static_resources"]["clusters"]:
             if cluster["type"] == "STRICT_DNS":
                 cluster["typed_dns_resolver_config"] = _GETADDRINFO
-                cluster["dns_refresh_rate"] = _faster(cluster["dns_refresh_rate"])
+                cluster["dns_refresh_rate"] = self._faster(cluster["dns_refresh_rate"])
             for check in cluster.get("health_checks", ()):
-                check |= {name: _faster(check[name]) for name in ("interval", "no_traffic_interval")}
+                check |= {name: self._faster(check[name]) for name in ("interval", "no_traffic_interval")}
         return str(yaml.safe_dump(tree))
+
+    def _faster(self, seconds: str) -> str:
+        return f"{float(seconds.removesuffix('s')) / self.programs.pace:g}s"
 
     def _with_names(self) -> list[str]:
         """Our /etc/hosts for this process alone, as the kubelet gives each pod its own."""
@@ -139,7 +147,3 @@ class Machine:
         )
         run = str(self.paths["/var/run/postgresql"])
         return Launch(["sh", "-c", script, run, str(programs), self.address], given, user)
-
-
-def _faster(seconds: str) -> str:
-    return f"{float(seconds.removesuffix('s')) / PACE:g}s"

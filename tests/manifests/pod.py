@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from tests.k8s.manifests import Manifest, Workload, environment
-from tests.manifests.machine import PACE, Launch, Machine
+from tests.manifests.machine import Launch, Machine
 from tests.manifests.probes import answers
 
 _BACKOFF_S = 10.0
 _MOST_BACKOFF_S = 300.0
 _PR_SET_PDEATHSIG = 1
-# A machine with fewer cores than pods may need longer for the same work, and nothing is divided by PACE in it.
+# A machine with fewer cores than pods may need longer for the same work, and nothing is divided by the pace in it.
 _STARVED_S = 20.0
 
 
 @dataclass(eq=False)
 class Pod:
-    """`changed` is called when it becomes ready or not. Seconds in manifests are divided by PACE."""
+    """`changed` is called when it becomes ready or not. Seconds in manifests are divided by the pace."""
 
     name: str
     workload: Workload
@@ -46,6 +46,7 @@ class Pod:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._began = time.monotonic()
+        self._pace = self.machine.programs.pace
 
     @property
     def ports(self) -> dict[str, int]:
@@ -68,13 +69,13 @@ class Pod:
         grace_s = self.workload.spec["terminationGracePeriodSeconds"]
         began = time.monotonic()
         if self.process is not None:
-            await asyncio.sleep(stop_s / PACE)
+            await asyncio.sleep(stop_s / self._pace)
             self.send(signal.SIGINT if self.container["image"].startswith("postgres:") else signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout((grace_s - stop_s) / PACE + _STARVED_S):
+                async with asyncio.timeout((grace_s - stop_s) / self._pace + _STARVED_S):
                     await self._idle.wait()
                     self.orderly = True
-        self._note(f"ended after {(time.monotonic() - began) * PACE:.0f} s of {grace_s}")
+        self._note(f"ended after {(time.monotonic() - began) * self._pace:.0f} s of {grace_s}")
         await self.destroy()
 
     async def destroy(self) -> None:
@@ -113,9 +114,9 @@ class Pod:
             self.restarts += 1
             # The first restart is at once; after ten minutes without one the next is, too.
             if self.restarts > 1 and not self.terminating:
-                if time.monotonic() - began > 600 / PACE:
+                if time.monotonic() - began > 600 / self._pace:
                     backoff_s = _BACKOFF_S
-                await asyncio.sleep(backoff_s / PACE)
+                await asyncio.sleep(backoff_s / self._pace)
                 backoff_s = min(2 * backoff_s, _MOST_BACKOFF_S)
 
     async def _complete(self, container: Manifest) -> None:
@@ -130,7 +131,7 @@ class Pod:
                 return
             self._note(f"{container['name']} ended with {status}")
             backoff_s = min(max(_BACKOFF_S, 2 * backoff_s), _MOST_BACKOFF_S)
-            await asyncio.sleep(backoff_s / PACE)
+            await asyncio.sleep(backoff_s / self._pace)
 
     async def _once(self) -> None:
         """One life of the container."""
@@ -168,7 +169,7 @@ class Pod:
                 failures = 0
             else:
                 failures += 1
-            await asyncio.sleep(probe["periodSeconds"] / PACE)
+            await asyncio.sleep(probe["periodSeconds"] / self._pace)
         self._note(f"killed by its {'startup' if wanted else 'liveness'} probe")
         self.send(signal.SIGKILL)
 
@@ -178,7 +179,7 @@ class Pod:
             failures = 0 if await self._probe(probe) else failures + 1
             if failures == 0 or failures >= probe["failureThreshold"]:
                 self._be(ready=failures == 0 and not self.terminating)
-            await asyncio.sleep(probe["periodSeconds"] / PACE)
+            await asyncio.sleep(probe["periodSeconds"] / self._pace)
 
     async def _probe(self, probe: Manifest) -> bool:
         if "exec" in probe:

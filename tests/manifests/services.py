@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.k8s.manifests import Manifest
-from tests.manifests.machine import PACE
 
 # EndpointSlices, kube-proxy and the cluster's DNS together.
-_PROPAGATION_S = 1.0 / PACE
+_PROPAGATION_S = 1.0
 # Always the same size and written at once: nobody reads half of it.
 _HOSTS_BYTES = 8192
 _PIECE = 1 << 16
@@ -71,9 +70,11 @@ class Service:
 class Network:
     """All Services of the stack. `pods` says what there is; call `changed` when that is no longer so."""
 
-    def __init__(self, services: Iterable[Service], hosts: Path, pods: Callable[[], Iterable[Endpoint]]) -> None:
+    def __init__(
+        self, services: Iterable[Service], hosts: Path, pods: Callable[[], Iterable[Endpoint]], pace: float
+    ) -> None:
         self.services = {service.name: service for service in services}
-        self._hosts, self._pods = hosts, pods
+        self._hosts, self._pods, self._delay_s = hosts, pods, _PROPAGATION_S / pace
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._write()
@@ -96,7 +97,7 @@ class Network:
 
     def changed(self) -> None:
         """A pod came, went, or became ready or not."""
-        asyncio.get_running_loop().call_later(_PROPAGATION_S, self._write)
+        asyncio.get_running_loop().call_later(self._delay_s, self._write)
 
     def _write(self) -> None:
         pods = list(self._pods())

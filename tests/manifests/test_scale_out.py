@@ -14,9 +14,9 @@ import pytest
 
 from serving.accounting.ledger.postgres import PostgresDatabase
 from serving.accounting.ledger.statement import statement
-from tests.manifests.conftest import BUDGET_USD, Stack
 from tests.manifests.load import Load, Outcome
 from tests.manifests.preparation import PASSWORD
+from tests.manifests.stack import BUDGET_USD, Stack
 from tests.serving.adapter_folders import write_adapter
 
 pytestmark = pytest.mark.slow
