@@ -36,7 +36,9 @@ class Cluster:
         # Short, because a socket's path may not be long, and open to PostgreSQL's own user.
         self.root = Path(tempfile.mkdtemp(prefix="breakeven-k8s-"))
         self.root.chmod(0o755)
-        self._addresses = (f"127.77.{number // 250}.{number % 250 + 1}" for number in count())
+        # Not another run's on this machine.
+        network = f"127.{os.getpid() % 200 + 20}"
+        self._addresses = (f"{network}.{number // 250}.{number % 250 + 1}" for number in count())
         services = [Service(each, next(self._addresses)) for each in of_kind(manifests, "Service").values()]
         self._hosts = self.root / "hosts"
         self.pods: dict[str, list[Pod]] = {}

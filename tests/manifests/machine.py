@@ -30,8 +30,6 @@ _GETADDRINFO = {
 }
 # What is in the gateway's image beside the program.
 IMAGE_FILES = {"/opt/breakeven": str(ROOT)}
-
-
 Fit = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
 
 
@@ -45,11 +43,8 @@ class Programs:
     gateway: str
     engine: str
     pace: float
-    # Changes arguments and variables of the engine: where its model is on this machine.
-    fitted: Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]] = lambda words, given: (
-        words,
-        given,
-    )
+    # Changes arguments and variables of the engine, for what this machine is.
+    fitted: Fit
 
 
 def _unhurried(arguments: list[str], variables: dict[str, str]) -> tuple[list[str], dict[str, str]]:
