@@ -17,7 +17,7 @@ from retrieval.embedder import Embedder
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Economist
 from serving.app import bind, check_bind, create_app, run, settle
-from serving.auth import KeyStore
+from serving.auth import keys_of
 from serving.engine.device import Device
 from serving.gateway import EconomistFor, PricesFor, open_gateway
 from serving.library import fill_knowledge
@@ -45,9 +45,8 @@ def serve_settings(settings: Settings, embedder: Embedder | None = None) -> None
 
 
 async def _serve(settings: Settings, embedder: Embedder | None) -> None:
-    store = KeyStore(settings.home / "keys.db")
-    check_bind(settings.server, store)
-    store.close()
+    with keys_of(settings) as keys:
+        check_bind(settings.server, keys)
     listener = bind(settings.server)
     address = listener.getsockname()
     host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104  # compared, not bound

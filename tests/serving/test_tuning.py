@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from serving.auth import LOCAL_OPERATOR, Caller
+from serving.database.opening import tables
 from serving.engine.device import Device
 from serving.errors import BadRequest, Conflict, GatewayError, NotFound, NotOffered
 from serving.sections import Settings
-from serving.stores.database import Database
+from serving.stores.blobs import blobs_of
+from serving.stores.database import SCHEMA, Database
 from serving.stores.files import Files, Upload
 from serving.stores.paging import Page
 from serving.tuning.service import Host, Tuning, open_tuning, refuse_crowded_gpu
@@ -55,7 +57,7 @@ class Desk:
 
 @asynccontextmanager
 async def desk(home: Path, script: str = "succeed", **settings: Any) -> AsyncIterator[Desk]:
-    database, published = Database(home / "files.db"), list[Path]()
+    database, published = Database(tables(None, home / "files.db", SCHEMA)), list[Path]()
 
     async def command(recipe: Path, out: Path) -> Sequence[str]:
         return ("env", f"PYTHONPATH={ROOT}", sys.executable, str(TRAINER), str(recipe), str(out), script)
@@ -64,7 +66,7 @@ async def desk(home: Path, script: str = "succeed", **settings: Any) -> AsyncIte
         published.append(folder)
         return f"tone@{len(published)}"
 
-    files = Files(database, home / "files")
+    files = Files(database, blobs_of(database, home / "files"))
     tree = Settings.model_validate({"home": home, **settings})
     try:
         async with open_tuning(database, files, tree, Host("base", CPU, command, publish), time.time) as tuning:
