@@ -1,17 +1,16 @@
 """What an operator does by docs/kubernetes.md before `kubectl apply`: an overlay of his own, Secrets, the first key."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.k8s.manifests import BASE, STACKS, Manifest, operator_inputs, rendered
-from tests.manifests.machine import ROOT
+from tests.manifests.cluster import Cluster
 
 PASSWORD = "only-for-tests"
+WAITING = "await-operator-key"
 
 
 def overlay(kubectl: str, folder: Path, configuration: dict[str, Any], model: str | None = None) -> list[Manifest]:
@@ -53,19 +52,22 @@ def _served(model: str) -> list[dict[str, Any]]:
     ]
 
 
-def inputs(keys: Path) -> dict[tuple[str, str], str]:
-    """The guides' Secrets and ConfigMaps, with a password and the file of keys."""
+def inputs() -> dict[tuple[str, str], str]:
+    """The guides' Secrets and ConfigMaps, with a password."""
     given = operator_inputs()
     given["database", "password"] = PASSWORD
     given["database", "url"] = f"postgresql://breakeven:{PASSWORD}@postgres:5432/breakeven"
-    given["gateway-keys", "keys.db"] = str(keys / "keys.db")
     return given
 
 
-def create_key(home: Path, role: str, *more: str) -> str:
-    """`breakeven keys create`, which prints the key."""
-    command = [sys.executable, "-m", "breakeven", "keys", "create", "--role", role, *more]
-    variables = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "HOME": str(home), "BREAKEVEN_HOME": str(home)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=variables, cwd=home)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()[-1]
+def create_key(cluster: Cluster, container: str, role: str, *more: str) -> str:
+    """`breakeven keys create` in a gateway's pod, which prints the key."""
+    command = ["breakeven", "keys", "create", "--role", role, *more]
+    return cluster.execute(cluster.pods["gateway"][0], container, command).split()[-1]
+
+
+def first_key(cluster: Cluster) -> str:
+    """As the guide says: in a container that waits for it."""
+    log = cluster.pods["gateway"][0].log(WAITING)
+    cluster.until(lambda: log.is_file() and "Create one: kubectl" in log.read_text())
+    return create_key(cluster, WAITING, "operator", "--note", "first")

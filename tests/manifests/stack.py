@@ -16,7 +16,7 @@ from tests.manifests.cluster import Cluster, started
 from tests.manifests.load import Load
 from tests.manifests.machine import Programs
 from tests.manifests.pod import Pod
-from tests.manifests.preparation import create_key, inputs, overlay
+from tests.manifests.preparation import create_key, first_key, inputs, overlay
 from tests.servers import postgres_programs
 
 BUDGET_USD = "0.004"
@@ -61,11 +61,11 @@ def running(
 ) -> Iterator[Stack]:
     """All pods are ready. `claims` are volumes that are filled already; `model` is served instead of the overlay's."""
     command = _needs()
-    key = create_key(folder, "operator", "--note", "first")
-    budget_key = create_key(folder, "user", "--tenant", "acme", "--budget", f"{BUDGET_USD}/day")
     manifests = overlay(command, folder / "overlay", configuration, model)
-    with started(manifests, inputs(folder), programs, claims or {}) as cluster:
+    with started(manifests, inputs(), programs, claims or {}) as cluster:
+        key = first_key(cluster)
         cluster.until_ready(within_s=within_s)
+        budget_key = create_key(cluster, "gateway", "user", "--tenant", "acme", "--budget", f"{BUDGET_USD}/day")
         yield Stack(cluster, key, budget_key)
 
 
