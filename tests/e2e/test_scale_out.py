@@ -33,8 +33,8 @@ PACE = 5
 def _on_a_cpu(arguments: list[str], variables: dict[str, str]) -> tuple[list[str], dict[str, str]]:
     """What a CPU build needs beside the manifest's arguments."""
     own = cpu_variables(Engine.model_validate({}), detect(), {})
-    # A thread each, bound to no core: two that bind to the same ones wait for each other.
-    own |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+    # Two engines have the same cores: threads of one that spin while they wait keep the other from what they wait for.
+    own |= {"OMP_WAIT_POLICY": "PASSIVE"}
     return [*arguments, "--max-num-batched-tokens", "1024", "--enforce-eager"], {**variables, **own}
 
 
