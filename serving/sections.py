@@ -39,6 +39,12 @@ class Server(Section):
         description="With `database_url`: seconds after which a gateway that cannot ask PostgreSQL for revoked keys "
         "refuses every request (503). Longer bridges an outage, and lets a revoked key in for as long.",
     )
+    metrics_token: str | None = Field(
+        None,
+        min_length=16,
+        description="Bearer token with which Prometheus may read `/metrics`, and nothing else. Once there are API "
+        "keys, `/metrics` names tenants and key ids and needs this or an operator's key.",
+    )
     shutdown_s: float = Field(20, ge=0, description="Seconds that running requests get to finish at shutdown.")
 
 

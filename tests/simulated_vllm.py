@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ from serving.errors import GatewayError
 from serving.sections import Engine as EngineSettings
 
 _OPEN = {"/health", "/metrics"}
+# In the order of EngineSeconds.
+_SUMS = (
+    *("request_queue_time_seconds_count", "request_queue_time_seconds_sum", "request_prefill_time_seconds_sum"),
+    *("request_decode_time_seconds_sum", "request_prefill_kv_computed_tokens_sum", "request_generation_tokens_sum"),
+)
 _ASKED = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
 
@@ -78,7 +83,10 @@ class SimulatedVllm:
         return web.Response()
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        served = (f'answered{{model="{name}"}} {times}\n' for name, times in self.answered.items())
+        served = [f'answered{{model="{name}"}} {times}\n' for name, times in self.answered.items()]
+        if (measured := await self.engine.measured()) is not None:
+            sums = zip(_SUMS, astuple(measured), strict=True)
+            served += [f'vllm:{name}{{model_name="{self.base_model}"}} {value}\n' for name, value in sums]
         return web.Response(text="".join(served))
 
     async def _models(self, _: web.Request) -> web.Response:

@@ -21,7 +21,7 @@ from serving.errors import StoreUnavailable
 _SETTING = "database_url"
 _LOCK = 7_239_817_125_331_004  # of the tables' making; the budgets' has the number before it
 _SESSION = "SET search_path TO breakeven_gateway; SET statement_timeout TO '20s'; SET jit TO off"
-_MOST_CONNECTIONS = 12
+_MOST_CONNECTIONS = 8
 _CONNECT_S = 5
 _WAIT_S = 3.0  # for a connection
 _RECONNECT_S = 1.0  # then the next who needs one tries again at once, instead of after longer and longer pauses

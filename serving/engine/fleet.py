@@ -15,6 +15,7 @@ from serving.engine.http import RETRY_AFTER_S
 from serving.engine.loras import Loras
 from serving.engine.protocol import AdapterRefused, LoraModule
 from serving.engine.replica import Replica
+from serving.engine.seconds import EngineSeconds
 from serving.engine.server import Server
 from serving.errors import EngineUnavailable, GatewayError
 
@@ -98,6 +99,12 @@ class Fleet:
         if self._mending is None or self._mending.done():
             self._mending = asyncio.create_task(self._mend())
         await asyncio.shield(self._mending)
+
+    async def measured(self) -> EngineSeconds | None:
+        """What the engines that answer have measured of their requests, together."""
+        pages = await asyncio.gather(*(each.server.measured() for each in self._replicas.values()))
+        found = [page for page in pages if page is not None]
+        return sum(found[1:], found[0]) if found else None
 
     def lacking(self, name: str) -> Mapping[str, str]:
         """URL -> why that engine does not have this adapter."""

@@ -7,6 +7,7 @@ import orjson
 from serving.engine.connection import Limits
 from serving.engine.http import RETRY_AFTER_S, Connections, Exchange
 from serving.engine.protocol import AdapterRefused, EngineFailed, Health, LoraModule
+from serving.engine.seconds import EngineSeconds, read_page
 from serving.errors import EngineTimeout, EngineUnavailable, GatewayError, UpstreamFailed
 
 _OK = 200
@@ -54,6 +55,14 @@ class Server:
             return "silent"
         except GatewayError:
             return "dead"
+
+    async def measured(self) -> EngineSeconds | None:
+        """What it has measured of its requests; None if it does not answer, or does not say."""
+        try:
+            async with self.exchange("GET", "/metrics", b"", self._check) as answer:
+                return read_page(await answer.read()) if answer.status == _OK else None
+        except GatewayError:
+            return None
 
     async def models(self) -> list[str]:
         """Names that the server lists. Raises EngineFailed if it refuses the key."""

@@ -16,6 +16,7 @@ from serving.engine.fleet import Fleet
 from serving.engine.http import RETRY_AFTER_S, Exchange
 from serving.engine.loras import Loras
 from serving.engine.protocol import EngineFailed, EngineResponse, Health, LoraModule, Progress
+from serving.engine.seconds import EngineSeconds
 from serving.engine.server import Server
 from serving.errors import AdapterUnavailable, EngineUnavailable
 from serving.sections import Engine as EngineSettings
@@ -151,6 +152,10 @@ class VllmClient:
     async def health(self) -> Health:
         """One health check. `dead` is certain: the server says so or is gone; `silent` may only be slow."""
         return await self.server.health()
+
+    async def measured(self) -> EngineSeconds | None:
+        """See Engine.measured."""
+        return await self.fleet.measured() if self.ready else None
 
     def post(self, path: str, body: bytes) -> AbstractAsyncContextManager[EngineResponse]:
         """See Engine.post. A request whose kept-alive connection turns out to be closed is sent once more."""

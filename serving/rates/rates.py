@@ -46,22 +46,14 @@ class RateLimited(GatewayError):
     status = 429
     kind = "requests"
     code = "rate_limit_exceeded"
-
-    def __init__(self, key_id: str, bucket: Bucket) -> None:
-        # Rounded up: who comes a moment too early is refused again.
-        after_s = math.ceil(bucket.retry_s)
-        super().__init__(
-            f"Rate limit reached for the key {key_id} on requests per min (RPM): Limit {bucket.limit}. "
-            f"Please try again in {_duration(bucket.retry_s)}; an operator can raise it: "
-            "breakeven keys update --requests-per-minute",
-            retry_after_s=after_s,
-        )
-        self._bucket = bucket
+    bucket: Bucket | None = None
 
     def headers(self) -> dict[str, str]:
         """With the bucket, and the wait in milliseconds, which OpenAI's clients prefer."""
-        wait = {"retry-after-ms": str(math.ceil(self._bucket.retry_s * 1000))}
-        return {**super().headers(), **self._bucket.headers(), **wait}
+        if self.bucket is None:
+            return super().headers()
+        wait = {"retry-after-ms": str(math.ceil(self.bucket.retry_s * 1000))}
+        return {**super().headers(), **self.bucket.headers(), **wait}
 
 
 class Buckets(Protocol):
@@ -99,13 +91,24 @@ class Rates:
             return {}
         bucket = await self._buckets.take(f"key:{caller.key_id}", caller.requests_per_minute)
         if not bucket.admitted:
-            raise RateLimited(caller.key_id, bucket)
+            raise _refusal(caller.key_id, bucket)
         return bucket.headers()
 
 
 def gap(limit: int) -> int:
     """Microseconds in which one more request becomes possible."""
     return MINUTE // limit
+
+
+def _refusal(key_id: str, bucket: Bucket) -> RateLimited:
+    error = RateLimited(
+        f"Rate limit reached for the key {key_id} on requests per min (RPM): Limit {bucket.limit}. "
+        f"Please try again in {_duration(bucket.retry_s)}; an operator can raise it: "
+        "breakeven keys update --requests-per-minute",
+        retry_after_s=math.ceil(bucket.retry_s),  # who comes a moment too early is refused again
+    )
+    error.bucket = bucket
+    return error
 
 
 def _duration(seconds: float) -> str:

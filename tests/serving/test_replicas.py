@@ -120,6 +120,10 @@ async def test_a_promoted_adapter_is_on_every_engine(several: Several) -> None:
     assert list(several.client.lacking("tone@1")) == [several.url(2)]
     assert {await several.ask("tone@1") for _ in range(6)} == {200}
     assert several.peers[0].answered == several.peers[1].answered == {"tone@1": 3}
+    # And what they measure of themselves is told together.
+    measured = await several.client.measured()
+    assert measured is not None
+    assert measured.requests == 6
 
 
 async def test_one_that_joins_late_has_it_before_it_is_asked_for_it(several: Several) -> None:
