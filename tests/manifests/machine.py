@@ -131,14 +131,15 @@ class Machine:
         assert found is not None
         programs = (found / "initdb").resolve().parent
         user = "postgres" if os.geteuid() == 0 else None
-        if words:
+        if words and not words[0].startswith("-"):
             return Launch([str(programs / words[0]), *words[1:]], given, user)
         script = (
             'test -s "$PGDATA/PG_VERSION" || { printf %s "$POSTGRES_PASSWORD" > "$0/pw" && '
             '"$1/initdb" -D "$PGDATA" -U "$POSTGRES_USER" -A scram-sha-256 --pwfile="$0/pw" -E UTF8 --no-sync && '
             'echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf" && '
             'echo "CREATE DATABASE $POSTGRES_DB" | "$1/postgres" --single -D "$PGDATA" postgres; } '
-            '&& exec "$1/postgres" -D "$PGDATA" -c listen_addresses="$2" -c unix_socket_directories="$0"'
+            '&& exec "$1/postgres" -D "$PGDATA" "${@:2}"'
         )
         run = str(self.paths["/var/run/postgresql"])
-        return Launch(["sh", "-c", script, run, str(programs), self.address], given, user)
+        places = ["-c", f"listen_addresses={self.address}", "-c", f"unix_socket_directories={run}"]
+        return Launch(["bash", "-c", script, run, str(programs), *places, *words], given, user)
