@@ -34,7 +34,6 @@ from adapters.manifest import (
     Score,
     content_version,
 )
-from adapters.tensors import check_readable, check_tensors
 
 _T = TypeVar("_T", Score, Measurement)
 # What peft can train and vLLM cannot serve: it would be left out in silence, or stop a request.
@@ -109,6 +108,8 @@ class Registry:
                 shutil.copyfile(folder / name, scratch / name, follow_symlinks=False)
             # The copy is verified, not the original: that one may change while it is being read.
             incoming = _open(scratch)
+            from adapters.tensors import check_tensors
+
             check_tensors(scratch / WEIGHTS, incoming.rank)
             if base is not None:
                 incoming.manifest.require_base(base)
@@ -229,6 +230,8 @@ def _open(folder: Path) -> AdapterVersion:
             f"{folder} was changed: its files hash to {found}, its manifest says {manifest.version}; "
             "remove the folder and install the adapter again from a good copy"
         )
+    from adapters.tensors import check_readable
+
     check_readable(folder / WEIGHTS)
     return AdapterVersion(manifest.name, manifest.version, folder, manifest, _rank(folder / CONFIG))
 

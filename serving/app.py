@@ -141,6 +141,7 @@ def http_config(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         HotRoutes(app),
         http="httptools",
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from retrieval import citations, prompt
-from retrieval.pipeline import Retrieval
+from retrieval.passages import Retrieval
 from serving import file_search, openai
 from serving.accounting.cost import Prices, cost_object
 from serving.accounting.meter import Meter

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
-from retrieval.embedder import Embedder
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Economics, Economist
 from serving.accounting.meter import Meter
@@ -36,6 +36,9 @@ from serving.rollout.quality import Quality
 from serving.sections import Settings
 from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
+
+if TYPE_CHECKING:  # it brings the libraries that documents need
+    from retrieval.embedder import Embedder
 
 logger = logging.getLogger("breakeven")
 PricesFor = Callable[[Device], Prices]
@@ -83,7 +86,7 @@ async def open_gateway(
     prices_for: PricesFor,
     url: str,
     progress: Progress,
-    embedder: Embedder | None = None,
+    embedder: "Embedder | None" = None,
     economist_for: EconomistFor | None = None,
 ) -> AsyncIterator[Gateway]:
     """Assembled and with the engine starting: await `engine_started`, while the HTTP server already answers.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from uuid import uuid4
 
-from retrieval.pipeline import Retrieval
+from retrieval.passages import Retrieval
 from serving.accounting.cost import Prices, priced
 from serving.accounting.meter import Meter
 from serving.accounting.record import (

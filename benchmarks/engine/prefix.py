@@ -23,10 +23,11 @@ from benchmarks.load.workload import Message, Prompt, Workload
 from benchmarks.origin import Origin
 from retrieval import prompt
 from retrieval.chunking import Chunker
-from retrieval.embedder import SentenceTransformerEmbedder, packaged_minilm
+from retrieval.embedder import SentenceTransformerEmbedder
 from retrieval.folder import walk
-from retrieval.pipeline import Retriever, Scope
-from retrieval.search import Passage
+from retrieval.model_folder import packaged_minilm
+from retrieval.passages import Passage, Scope
+from retrieval.pipeline import Retriever
 from retrieval.store import EVERYONE, Store
 from serving.sections import Retrieval
 

@@ -11,6 +11,9 @@ HEAVY = (
     *("matplotlib", "benchmarks.advice.plot", "benchmarks.economics.plot", "benchmarks.report.content"),
     *("benchmarks.report.page", "serving.accounting.ledger.postgres", "serving.budgets.shared"),
     *("chromadb", "psycopg", "psycopg_pool", "onnxruntime"),  # tens of MiB that few gateways need
+    # What a gateway without documents, adapters, schemas or scrapes does without.
+    *("serving.shelving", "serving.rollout.schemas", "benchmarks.economics.live", "adapters.tensors"),
+    "huggingface_hub",
 )
 _ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
