@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,6 +81,7 @@ class KeyStore:
                 self._database.execute("ALTER TABLE keys ADD COLUMN budget TEXT")  # keys from before there were any
         path.chmod(0o600)
         self._keys: dict[str, Key] = {}
+        self._seen: dict[str, Caller] = {}
         self._fresh_until = 0.0
 
     def create(
@@ -141,7 +142,17 @@ class KeyStore:
         keys = self._current()
         if not keys:
             return LOCAL_OPERATOR
-        scheme, _, given = (header or "").partition(" ")
+        given = header or ""
+        if (caller := self._seen.get(given)) is None:
+            caller = self._seen[given] = self._checked(keys, given)
+        return caller
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _checked(self, keys: Mapping[str, Key], header: str) -> Caller:
+        scheme, _, given = header.partition(" ")
         if scheme.lower() != "bearer" or not given:
             raise Unauthenticated("an API key is needed: Authorization: Bearer bk-...")
         parts = given.strip().split("-", 2)
@@ -153,13 +164,10 @@ class KeyStore:
             raise Unauthenticated("this API key is not known or was revoked")
         return key.caller
 
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
-
     def _current(self) -> dict[str, Key]:
         if time.monotonic() >= self._fresh_until:
             self._keys = {key.id: key for key in self.list()}
+            self._seen = {}  # headers that were found good since the keys were read
             self._fresh_until = time.monotonic() + REFRESH_S
         return self._keys
 

@@ -117,9 +117,10 @@ class Completions:
     ) -> dict[str, Any]:
         fields = {**served.settings.defaults, **request.fields, "model": served.engine_model}
         # The newer name wins in vLLM; a default must not override what the client asked for under the older one.
-        if "max_completion_tokens" in request.fields or "max_tokens" in request.fields:
-            for name in {"max_tokens", "max_completion_tokens"} - set(request.fields):
-                fields.pop(name, None)
+        if "max_completion_tokens" in request.fields and "max_tokens" not in request.fields:
+            fields.pop("max_tokens", None)
+        elif "max_tokens" in request.fields and "max_completion_tokens" not in request.fields:
+            fields.pop("max_completion_tokens", None)
         if request.endpoint == "chat":
             messages = request.fields["messages"]
             if served.settings.system_prompt is not None:

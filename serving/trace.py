@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from uuid import uuid4
 
@@ -32,6 +32,7 @@ CLIENT_CLOSED = 499
 # Ids are counted, not drawn: that is cheaper, and rows in the ledger's index stay in order. The process is drawn.
 _PROCESS = uuid4().hex[:14]
 _COUNT = count(1)
+_NO_TOKENS, _NO_SHARE = Tokens(), Share()
 
 
 def _next_id() -> str:
@@ -67,8 +68,8 @@ class Trace:
     retrieved_share: float = 0.0
     cited: int = 0
     unmatched_citations: int = 0
-    tokens: Tokens = Tokens()
-    share: Share = Share()
+    tokens: Tokens = _NO_TOKENS
+    share: Share = _NO_SHARE
     received: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
     _warning: str | None = None
@@ -145,10 +146,11 @@ class Trace:
             return
         share = self.meter.end(self._ticket, completed=completed)
         self._ticket, self._cost = None, None
-        retrieved = round(tokens.prompt * self.retrieved_share)
-        tokens = Tokens(tokens.prompt, tokens.cached, retrieved, tokens.completion, tokens.estimated)
-        self.share += share
-        self.tokens += tokens
+        if self.retrieved_share:
+            tokens = replace(tokens, retrieved=round(tokens.prompt * self.retrieved_share))
+        # A sum only where there is something to add to: it is a new object each time.
+        self.share = share if self.share is _NO_SHARE else self.share + share
+        self.tokens = tokens if self.tokens is _NO_TOKENS else self.tokens + tokens
 
     @property
     def cost(self) -> RequestCost:
@@ -166,7 +168,7 @@ class Trace:
         self._ended = True
         self.meter.running_requests.pop(self.id, None)
         complete = outcome == "complete"
-        self.leave_engine(tokens or Tokens(), completed=complete)
+        self.leave_engine(tokens or _NO_TOKENS, completed=complete)
         self.place.leave(completed=complete)
         stages = (self._embed_s, self._search_s, self._rerank_s)
         times = Times(self.received, self._sent, self._first, self._last, time.monotonic(), *stages)

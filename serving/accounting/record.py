@@ -1,6 +1,7 @@
 """The one record that a request leaves behind. Everything else (metrics, ledger, log, cost) is derived from it."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
@@ -155,3 +156,9 @@ class Sink(Protocol):
 
     def record(self, record: RequestRecord) -> None:
         """Take one record."""
+
+
+def counted_as(model: str, served: AbstractSet[str]) -> str:
+    """The name that metrics know a record's model by: adapter versions that operators ask for by name are one, since
+    there is no end of them."""
+    return model if model in served or "@" not in model else "adapter version"

@@ -10,12 +10,11 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serving.accounting.cost import GpuPrice
-from serving.accounting.record import RequestRecord
+from serving.accounting.record import RequestRecord, counted_as
 from serving.accounting.stages import STAGES, stages_of
 
 MOST_TENANTS, MOST_KEYS = 50, 100
 OTHER = "other"
-_BY_VERSION = "adapter version"
 
 
 class Spending(Collector):
@@ -31,7 +30,7 @@ class Spending(Collector):
 
     def record(self, record: RequestRecord) -> None:
         """See Sink."""
-        model = record.model if record.model in self._models or "@" not in record.model else _BY_VERSION
+        model = counted_as(record.model, self._models)
         sums = self._stages.get(model)
         if sums is None:
             sums = self._stages[model] = [0.0] * len(STAGES)
