@@ -36,7 +36,7 @@ from serving.routes import (
     vector_stores,
 )
 from serving.routes.edge import error_response
-from serving.routes.hot import HotRoutes
+from serving.routes.hot import HotProtocol
 from serving.sections import Server as ServerSettings
 from serving.settings import SettingsError
 
@@ -139,8 +139,8 @@ class _Server(uvicorn.Server):
 def http_config(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
     """How it is served: uvicorn parses in C, and waits for clients that read slowly."""
     return uvicorn.Config(
-        HotRoutes(app),
-        http="httptools",
+        app,
+        http=HotProtocol,
         ws="none",
         log_config=None,
         access_log=False,
