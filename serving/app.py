@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -153,7 +154,9 @@ def http_config(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
 
 def settle() -> None:
     """Call it once everything is loaded: the garbage collector need not look at that again, which takes it longer than
-    most requests, and may wait for more than a few of those."""
+    most requests, and may wait for more than a few of those. And a thread that computes, such as the ledger's, lets
+    the event loop go on after half a millisecond and not after five: a first token may be waiting."""
+    sys.setswitchinterval(0.0005)
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

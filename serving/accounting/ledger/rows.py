@@ -149,5 +149,7 @@ def _maybe(text: str | None) -> str | None:
 
 
 def _text(text: str) -> str:
+    if len(text) <= _LONGEST and text.isascii() and text.isprintable():
+        return text
     # What a client typed may be anything; PostgreSQL holds no NUL, and neither database half a surrogate pair.
     return text[:_LONGEST].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
