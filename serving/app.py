@@ -142,7 +142,6 @@ def http_config(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=HotProtocol,
-        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -57,6 +57,13 @@ class CompletionRequest:
     fields: Mapping[str, Any] = field(repr=False)
     extension: Extension = _NO_EXTENSION
 
+    @property
+    def sequences(self) -> int:
+        """How many the engine will generate at once."""
+        prompt = self.fields.get("prompt")
+        prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+        return max(self.n, self.fields.get("best_of") or 1) * prompts
+
 
 def parse_json(body: bytes) -> dict[str, Any]:
     """The body as a JSON object; BadRequest otherwise."""

@@ -85,9 +85,9 @@ class Trace:
     _first: float | None = None
     _last: float | None = None
 
-    async def admit(self) -> None:
+    async def admit(self, sequences: int = 1) -> None:
         """Before anything is spent on it. Raises Overloaded, QuotaExceeded."""
-        self.place.apply()
+        self.place.apply(sequences)
         await self.afford()
 
     async def afford(self) -> None:

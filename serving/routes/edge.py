@@ -88,7 +88,7 @@ async def body_of(scope: Scope, receive: Receive, limit: int) -> bytes:
     """See read_body."""
     declared = header(scope["headers"], b"content-length") or ""
     if declared.isdigit() and int(declared) > limit:
-        raise BodyTooLarge(f"the body is over the limit of {limit} bytes")
+        raise BodyTooLarge(f"the body has {declared} bytes, the limit is {limit}")
     body, more = b"", True
     pieces: list[bytes] = []
     size = 0

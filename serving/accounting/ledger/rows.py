@@ -1,10 +1,10 @@
 """Records as rows of the ledger's tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from serving.accounting.cost import GpuPrice, money, request_cost
-from serving.accounting.ledger.database import Step
+from serving.accounting.ledger.database import Step, Values
 from serving.accounting.record import RequestCost, RequestRecord, Routed, Share, Unfinished
 
 # Outcomes of rows that no answer left: what ran when a process was killed, and what could not be written.
@@ -15,18 +15,23 @@ _MOST_TOKENS = 10**9
 Columns = Mapping[str, Any]
 
 
-def step(table: str, rows: Sequence[Columns], *, key: Sequence[str] = ()) -> list[Step]:
-    """What inserts the rows, which all have the same columns; those of the same `key` are replaced."""
-    if not rows:
+def step(table: str, rows: Iterable[Columns], *, key: Sequence[str] = ()) -> list[Step]:
+    """What inserts the rows, which all have the same columns; those of the same `key` are replaced. Rows are taken one
+    by one: a busy gateway has thousands."""
+    names: list[str] = []
+    values: list[Values] = []
+    for row in rows:
+        names = names or list(row)
+        values.append(tuple(row.values()))
+    if not values:
         return []
-    names = list(rows[0])
     marks = ", ".join("?" * len(names))
     # Table and columns are names of ours; every value is bound.
     sql = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"
     if key:
         others = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
         sql += f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {others}"
-    return [(sql, [tuple(row.values()) for row in rows])]
+    return [(sql, values)]
 
 
 def request_row(record: RequestRecord, run_id: str, period: int) -> Columns:
