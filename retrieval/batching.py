@@ -1,11 +1,13 @@
 """Questions that wait together are embedded together: a model takes eight short texts in little more time than one.
 
-Nobody waits in order to fill a batch. While one call runs, others queue; whoever waited longest then takes all that
-wait. Who has his vectors is woken by name: if all waited for one lock, they would stand in line behind the next batch
-to fetch what they already have.
+While one call runs, others queue; whoever waited longest then takes all that wait. A caller alone never waits to fill a
+batch; after a batch of several a millisecond is given to them, for those who were answered together ask again together,
+and one of them would otherwise encode alone. Who has his vectors is woken by name: if all waited for one lock, they
+would stand in line behind the next batch to fetch what they already have.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from tokenizers import Tokenizer
 from retrieval.embedder import BATCH, Embedder, refuse_long
 
 _SHARED = 8  # texts; more than that is a document's, which a question should not have to wait for twice
+_GATHER_S = 0.001  # a question alone takes six
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +40,7 @@ class BatchingEmbedder:
         self._encoding, self._queueing = threading.Lock(), threading.Lock()
         self._queue: deque[_Waiting] = deque()
         self._led = False  # somebody encodes for those who wait
+        self._several = False  # the last batch was of more than one caller
         self.name = inner.name
         self.dimensions = inner.dimensions
         self.max_tokens = inner.max_tokens
@@ -83,12 +87,15 @@ class BatchingEmbedder:
 
     def _take(self, own: _Waiting) -> list[_Waiting]:
         """One's own and those that waited longest, at most BATCH texts."""
+        if self._several:
+            time.sleep(_GATHER_S)
         with self._queueing:
             self._queue.remove(own)
             taken, room = [own], BATCH - len(own.texts)
             while self._queue and len(self._queue[0].texts) <= room:
                 taken.append(self._queue.popleft())
                 room -= len(taken[-1].texts)
+        self._several = len(taken) > 1
         return taken
 
     def _encode(self, taken: Sequence[_Waiting]) -> None:
