@@ -68,6 +68,8 @@ def _measured(work: Path, side: Side, cores: Sequence[int], seconds: float) -> d
             pid = stack.enter_context(started(launch.command, core, folder / "log"))
             until_answered(f"http://127.0.0.1:{port}{launch.ready}", launch.key, pid, folder / "log")
             running.append((pid, port, launch.key))
+        for _, port_, key in running:
+            side.run(replace(load, seconds=1), key, port_, CHAT)
         before = [usage(pid).cpu_s for pid, _, _ in running]
         with ThreadPoolExecutor(len(running)) as threads:
             seen = list(threads.map(lambda each: side.run(load, each[2], each[1], CHAT), running))
