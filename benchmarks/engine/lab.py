@@ -125,14 +125,17 @@ class Timing:
     e2e: Percentiles | None
 
 
-def options(about: str, *, requests: int, rounds: int, concurrency: int = 32) -> argparse.ArgumentParser:
-    """A parser with what every experiment can be told."""
+def options(
+    about: str, *, requests: int, rounds: int, concurrency: int = 32, made_up: bool = True
+) -> argparse.ArgumentParser:
+    """A parser with what every experiment can be told; `made_up`: its prompts are."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("model", type=Path, help="folder of a checkpoint that vLLM serves")
     parser.add_argument("--requests", type=int, default=requests, help="of each condition in a round")
     parser.add_argument("--concurrency", type=int, default=concurrency)
     parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--prompt", type=int, default=300, help="words; the chat template adds 30 tokens")
+    if made_up:
+        parser.add_argument("--prompt", type=int, default=300, help="words; the chat template adds 30 tokens")
     parser.add_argument("--logs", type=Path, default=Path())
     parser.add_argument("--out", type=Path, help="JSON file to write")
     return parser
@@ -145,7 +148,8 @@ def asked_of(given: argparse.Namespace) -> tuple[str, int, int, int]:
 
 def origin_of(module: str, given: argparse.Namespace, *more: str) -> Origin:
     """Where a result is from: its command with every option that decides it."""
-    words = [f"--{name} {getattr(given, name)}" for name in ("requests", "concurrency", "rounds", "prompt")]
+    deciding = ("requests", "concurrency", "rounds", "prompt")
+    words = [f"--{name} {getattr(given, name)}" for name in deciding if name in given]
     return Origin.here(" ".join(["python -m", module, given.model.name, *words, *more]))
 
 
