@@ -18,6 +18,7 @@ from benchmarks.engine.lab import (
     Asked,
     Server,
     Timing,
+    asked_of,
     drive,
     free_port,
     options,

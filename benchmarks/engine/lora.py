@@ -18,7 +18,7 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from benchmarks.engine.lab import Asked, Server, Timing, drive, options, origin_of, ready, vllm, write
+from benchmarks.engine.lab import Asked, Server, Timing, asked_of, drive, options, origin_of, ready, vllm, write
 from benchmarks.load.workload import synthetic
 from benchmarks.origin import Origin
 
