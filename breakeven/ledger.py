@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from breakeven.console import Config, console
+from breakeven.console import Config, console, output
 from serving.accounting.ledger import export as exported
 from serving.accounting.ledger import focus
 from serving.accounting.ledger.database import Database, LedgerError
 from serving.accounting.ledger.files import write_csv, write_parquet
 from serving.accounting.ledger.opening import existing_database
+from serving.accounting.ledger.scaling import changes
 from serving.accounting.ledger.statement import statement
 from serving.settings import load_settings
 
@@ -27,11 +29,6 @@ class Format(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
     FOCUS = "focus"
-
-
-@app.callback()
-def _group() -> None:
-    """A single command would otherwise need no name."""
 
 
 @app.command()
@@ -60,6 +57,26 @@ def export(
         ledger.close()
     bill = f"${said.billed_usd:.10f} billed, ${said.difference_usd:.10f} of it in no row"
     console.print(f"{count} rows, {bill}", markup=False)
+
+
+@app.command()
+def scaling(
+    since: Annotated[str | None, typer.Option(help="From this time on, ISO 8601; UTC unless it says.")] = None,
+    config: Config = None,
+) -> None:
+    """Show how many engines and gateways there were, as gateways with cost.engines_host saw it."""
+    settings = load_settings(config)
+    ledger = existing_database(settings.home, settings.database_url)
+    if ledger is None:
+        raise LedgerError(f"there is no ledger in {settings.home}: a gateway writes one while it runs")
+    table = Table("at", "gateway", "engines", "gateways", "pays for")
+    try:
+        for each in changes(ledger, 0.0 if since is None else _moment(since), time.time() + 1):
+            at = datetime.fromtimestamp(each.at, UTC).isoformat(timespec="seconds")
+            table.add_row(at, each.gateway, str(each.engines), str(each.gateways), f"{each.accelerators:g}")
+    finally:
+        ledger.close()
+    output.print(table)
 
 
 def _write(ledger: Database, window: tuple[float, float], format_: Format, to: Path | None) -> int:

@@ -1,7 +1,6 @@
 """A stack for one command: `breakeven serve` as a child process, from its start to its end."""
 
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from serving.engine.orphan import die_with_parent
 from serving.engine.protocol import EngineFailed
 
 _START_S = 900
@@ -30,14 +30,21 @@ def own_stack(config: Path | None, log: Path, console: Console) -> Iterator[tupl
     began = time.monotonic()
     with log.open("wb") as file:
         command = [sys.executable, "-m", "breakeven", "serve", "--port", "0", *options]
-        # A session of its own: Ctrl-C reaches this command first, which then stops the stack in order.
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            # A session of its own: Ctrl-C reaches this command first, which then stops the stack in order.
+            start_new_session=True,
+            # And if this command is killed, the stack still stops.
+            preexec_fn=die_with_parent(),  # noqa: PLW1509  # no thread of ours holds a lock here
+        )
     try:
         url = _await_ready(process, log)
         console.print(f"the stack is ready after {time.monotonic() - began:.0f} s", markup=False)
         yield url, process.pid
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:

@@ -1,15 +1,17 @@
 """`breakeven adapters`: which versions there are, what the aliases mean, and who decided it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
+import yaml
 from rich.table import Column, Table
 
 from adapters.aliases import PROD
 from breakeven.console import Config, output
 from serving import versions
 from serving.rollout.desk import Wish
+from serving.rollout.rewrite import Group, rewrite, share_of
 from serving.settings import load_settings
 
 app = typer.Typer(help="List, try, promote and roll back adapter versions.", no_args_is_help=True)
@@ -92,6 +94,28 @@ def rm(version: Version, reason: Reason = "", config: Config = None) -> None:
     name, _, wanted = version.partition("@")
     versions.open_versions(load_settings(config)).remove(name, wanted, reason)
     output.print(f"{version} is removed", markup=False)
+
+
+@app.command("rewrite")
+def rewrite_rule(
+    name: Annotated[str, typer.Argument(help="Name of the adapter.")],
+    pool: Annotated[str, typer.Option(help="InferencePool of the engines.")] = "engine",
+    group: Annotated[str, typer.Option(help="inference.networking.x-k8s.io, or llm-d.ai where llm-d routes.")] = (
+        "inference.networking.x-k8s.io"
+    ),
+    share: Annotated[
+        float | None, typer.Option(min=0.001, max=0.999, help="The canary's part; default: canary.share.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Print prod and canary as an InferenceModelRewrite, for clients that reach the engines past this gateway."""
+    if group not in get_args(Group):
+        raise typer.BadParameter(f"it is one of {', '.join(get_args(Group))}", param_hint="--group")
+    settings = load_settings(config)
+    aliases = versions.open_versions(settings).show(name)["aliases"]
+    part = share_of(name, settings.models.values()) if share is None else share
+    manifest = rewrite(name, aliases, part, pool, cast(Group, group))
+    output.print(yaml.safe_dump(manifest, sort_keys=False), markup=False, highlight=False, soft_wrap=True, end="")
 
 
 def _tell(name: str, aliases: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Economics, Economist
+from serving.accounting.fleet import watched_fleet
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
 from serving.admission.opening import open_door
@@ -99,7 +100,7 @@ async def open_gateway(
         stack.enter_context(owned_store(settings, url))
         keys = stack.enter_context(closing(KeyStore(settings.home / "keys.db")))
         machine = _machine(settings, prices_for, economist_for)
-        rollout, engine_started = await _start(stack, settings, machine.device, progress)
+        rollout, engine_started = await _start(stack, settings, machine, progress)
         engine = rollout.engine
         library, knowledge = await open_knowledge(stack, settings, progress, embedder)
         observers = await open_observers(stack, settings, machine, rollout)
@@ -134,9 +135,10 @@ async def open_gateway(
 
 
 async def _start(
-    stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress
+    stack: AsyncExitStack, settings: Settings, machine: Machine, progress: Progress
 ) -> tuple[Rollout, "asyncio.Task[None]"]:
-    rollout = await _open_rollout(stack, settings, device, progress)
+    await stack.enter_async_context(watched_fleet(settings, machine.meter))
+    rollout = await _open_rollout(stack, settings, machine.device, progress)
     # Beside the embedder: both mostly import libraries, on one core each.
     started = asyncio.create_task(rollout.engine.start(progress))
     stack.push_async_callback(cancel, started)

@@ -2,17 +2,21 @@
 
 import asyncio
 import sys
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
+from serving.accounting import health_metrics
 from serving.accounting.cost import Prices, seconds_usd
 from serving.accounting.economics import Economics, Economist
-from serving.accounting.ledger.opening import open_database
+from serving.accounting.engine_rates import engine_rates
+from serving.accounting.ledger.importing import import_file
+from serving.accounting.ledger.opening import LEDGER_FILE, open_database
 from serving.accounting.ledger.queries import spent
 from serving.accounting.ledger.retention import Retention
-from serving.accounting.ledger.sink import TICK_S, LedgerSink
+from serving.accounting.ledger.sink import TICK_S, LedgerSink, Policy
 from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
@@ -24,8 +28,12 @@ from serving.budgets.budgets import Budgets
 from serving.budgets.metrics import BudgetCollector
 from serving.budgets.opening import open_budgets
 from serving.engine.device import Device
+from serving.engine.protocol import Engine
 from serving.rollout.operations import Rollout
 from serving.sections import Settings
+
+# Between two questions to the engine about what it measured: at first, and later.
+_RATES_FIRST_S, _RATES_S = 1.0, 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +65,12 @@ class Observers:
 async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Machine, rollout: Rollout) -> Observers:
     """Raises LedgerError."""
     names, engine, prices, meter = rollout.catalogue.names, rollout.engine, machine.prices, machine.meter
-    metrics, spending = MetricsSink(prices, names, settings.home), Spending(prices.gpu, names)
-    metrics.registry.register(spending)
-    metrics.watch_engine(meter.bill, lambda: engine.ready, lambda: engine.restarts)
+    metrics, spending = MetricsSink(prices, names), Spending(prices.gpu, names)
     ledger = await _open_ledger(stack, settings, machine, simulated=engine.simulated)
-    metrics.watch_ledger(lambda: ledger.up, lambda: ledger.given_up)
     economics = None
     if machine.economist is not None:
         cost = settings.cost
         economics = Economics(machine.economist, ledger, engine.simulated, cost.window_s, cost.refresh_s)
-        metrics.registry.register(economics)
         stack.push_async_callback(cancel, asyncio.create_task(economics.keep_current()))
 
     def dearest() -> Decimal:
@@ -75,8 +79,19 @@ async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Mac
         return seconds_usd(alone_s + meter.bill().unallocated_idle_s, prices.gpu)
 
     paid = partial(spent, ledger.database)
-    budgets = await open_budgets(stack, settings, prices.gpu, paid, dearest, meter.accelerators)
-    metrics.registry.register(BudgetCollector(budgets))
+    budgets = await open_budgets(stack, settings, prices.gpu, paid, dearest, lambda: meter.accelerators)
+    scraped = health_metrics.Machine(meter.bill, ledger.down_s, lambda: engine.ready, lambda: engine.restarts)
+    collectors = (
+        spending,
+        health_metrics.MachineCollector(scraped, prices.gpu),
+        health_metrics.HealthCollector(prices, settings.home),
+        health_metrics.LedgerCollector(lambda: ledger.up, lambda: ledger.given_up),
+        BudgetCollector(budgets),
+        *(() if economics is None else (economics,)),
+    )
+    for collector in collectors:
+        metrics.registry.register(collector)
+    stack.push_async_callback(cancel, asyncio.create_task(_keep_rates(engine, meter)))
     recent = RecentRequests(ledger.database)
     log = LogSink(sys.stderr)
     stack.callback(log.close)
@@ -88,8 +103,12 @@ async def _open_ledger(stack: AsyncExitStack, settings: Settings, machine: Machi
     days = settings.ledger.retention_days
     retention = None if days is None else Retention(days)
     database = await asyncio.to_thread(open_database, settings.home, settings.database_url)
+    if settings.database_url is not None:
+        since = 0.0 if retention is None else retention.limit(time.time())
+        await asyncio.to_thread(import_file, settings.home / LEDGER_FILE, database, since)
     price, meter = machine.prices.gpu, machine.meter
-    ledger = await asyncio.to_thread(LedgerSink, database, price, meter, simulated=simulated, retention=retention)
+    policy = Policy(retention, settings.cost.longest_gap_s)
+    ledger = await asyncio.to_thread(LedgerSink, database, price, meter, simulated=simulated, policy=policy)
     stack.callback(ledger.close)
     stack.push_async_callback(cancel, asyncio.create_task(_tick(ledger)))
     return ledger
@@ -99,6 +118,21 @@ async def _tick(ledger: LedgerSink) -> None:
     while True:
         ledger.tick()
         await asyncio.sleep(TICK_S)
+
+
+async def _keep_rates(engine: Engine, meter: Meter) -> None:
+    """Soon after the first answers, then seldom, and only while there are any."""
+    every_s, asked_s = _RATES_FIRST_S, 0.0
+    while True:
+        await asyncio.sleep(every_s)
+        busy_s = meter.bill().busy_s
+        if busy_s <= asked_s:
+            continue
+        every_s, asked_s = min(2 * every_s, _RATES_S), busy_s
+        if (found := await engine.measured()) is not None:
+            seconds = (found.queue_s, found.prefill_s, found.decode_s)
+            rates = engine_rates(found.requests, seconds, found.computed_tokens, found.generated_tokens)
+            meter.rates = rates or meter.rates
 
 
 async def cancel(task: "asyncio.Task[None]") -> None:

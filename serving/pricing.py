@@ -17,8 +17,22 @@ class Cost(Section):
     )
     source: str | None = Field(None, description="Where usd_per_hour comes from; shown with every cost.")
     as_of: date | None = Field(None, description="Date of usd_per_hour, YYYY-MM-DD.")
+    engines_host: str | None = Field(
+        None,
+        description="Host whose addresses are the engines to pay for, such as a headless Service. With it the bill "
+        "counts as many engines as there are; without, one.",
+    )
+    gateways_host: str | None = Field(
+        None, description="Host whose addresses are the gateways that share these engines: each bills its part."
+    )
     idle_half_life_s: float = Field(
         3600, gt=0, description="Half-life, in seconds, of the busy/idle history that spreads idle time over requests."
+    )
+    longest_gap_s: float = Field(
+        900,
+        ge=0,
+        description="The time between two runs of the gateway is billed, as `down`, up to so many seconds: it "
+        "restarts. Longer ones are taken for a machine that was given back. 0 bills none.",
     )
     hosted_models: tuple[str, ...] = Field(
         ("gpt-4o-mini", "gpt-4o"), description="Hosted models that the same tokens are priced against."

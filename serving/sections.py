@@ -33,6 +33,12 @@ class Server(Section):
         "adapter` does for perplexity; 0 refuses it to everyone. Set 0 if engine.url is a CPU build with adapters: "
         "scoring can end vLLM 0.32 there.",
     )
+    metrics_token: str | None = Field(
+        None,
+        min_length=16,
+        description="Bearer token with which Prometheus may read `/metrics`, and nothing else. Once there are API "
+        "keys, `/metrics` names tenants and key ids and needs this or an operator's key.",
+    )
     shutdown_s: float = Field(20, ge=0, description="Seconds that running requests get to finish at shutdown.")
 
 

@@ -170,6 +170,7 @@ class Trace:
         complete = outcome == "complete"
         self.leave_engine(tokens or _NO_TOKENS, completed=complete)
         self.place.leave(completed=complete)
+        apportioned = self._apportion() if complete and not self.stream else False
         stages = (self._embed_s, self._search_s, self._rerank_s)
         times = Times(self.received, self._sent, self._first, self._last, time.monotonic(), *stages)
         record = RequestRecord(
@@ -197,9 +198,20 @@ class Trace:
             unmatched_citations=self.unmatched_citations,
             routing=self.routing,
             prefill_s=self._prefill_s,
+            prefill_apportioned=apportioned,
         )
         for sink in self.sinks:
             sink.record(record)
+
+    def _apportion(self) -> bool:
+        """Divide a whole answer into prefill and decode, as far as the engine has measured anything."""
+        rates, busy_s, tokens = self.meter.rates, self.share.busy_s, self.tokens
+        if self.routing is not None:
+            busy_s, tokens = busy_s - self.routing.share.busy_s, tokens - self.routing.tokens
+        if rates is None or busy_s <= 0:
+            return False
+        self._prefill_s = rates.prefill_of(busy_s, tokens)
+        return self._prefill_s is not None
 
     def unfinished(self) -> Unfinished:
         """What to remember of it should the process be killed now."""

@@ -59,12 +59,14 @@ def statement_of(bill: Statement) -> dict[str, Any]:
         "lost_usd": money(bill.lost_usd),
         "in_progress_usd": money(bill.in_progress_usd),
         "idle_not_drawn_usd": money(bill.idle_not_drawn_usd),
+        "down_usd": money(bill.down_usd),
         "difference_usd": money(bill.difference_usd),
         "requests": bill.requests,
         "billed_seconds": round(bill.billed_s, 3),
         "busy_seconds": round(bill.busy_s, 3),
         "host_seconds": round(bill.host_s, 3),
         "idle_seconds": round(bill.idle_s, 3),
+        "down_seconds": round(bill.down_s, 3),
     }
 
 

@@ -81,6 +81,7 @@ def _bill(bill: Mapping[str, Any]) -> Text:
         ("idle that nobody drew", "idle_not_drawn_usd"),
         ("in progress", "in_progress_usd"),
         ("lost", "lost_usd"),
+        ("gateway down", "down_usd"),
     )
     said = " + ".join(
         f"{words} {_usd(bill[name])}" for words, name in parts if name == "requests_usd" or Decimal(bill[name])

@@ -42,6 +42,9 @@ def _figures(found: Findings) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     if isinstance(rate := answered(found), SloRate):
         figures["within_objectives"] = _rate(rate)
+    if found.changes is not None:
+        seconds = found.changes.seconds
+        figures["change_to_answer_s"] = _bounded(seconds.value, seconds.low, seconds.high)
     for sides in found.comparisons.values():
         for name, side in sides.items():
             _add(figures, name, side)

@@ -12,6 +12,7 @@ from benchmarks.economics.demand_fit import DemandFit, ShapeRun, fit_demand
 from benchmarks.economics.sweep import SloRate, SweepPoint, slo_rate, sweep_point
 from benchmarks.economics.uncertainty import Bounds, bootstrap
 from benchmarks.errors import ModelError
+from benchmarks.experiments.freshness import Changes, changes
 from benchmarks.experiments.results import Run
 from benchmarks.load.plan import Slo
 from benchmarks.load.record import RequestRow
@@ -95,6 +96,7 @@ class Findings:
     shapes: tuple[ShapeRun, ...]
     windows: tuple[Window, ...]
     comparisons: Mapping[str, Mapping[str, "Variant"]]
+    changes: Changes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def findings(runs: Sequence[Run], objectives: Slo) -> Findings:
         shapes=shapes,
         windows=tuple(window for run in runs if (window := _window(run)) is not None),
         comparisons=_comparisons(runs),
+        changes=changes([run.result for run in runs if run.kind == "change"]),
     )
 
 

@@ -1,7 +1,7 @@
 """A plan of loads, read from YAML and taken apart into cells: one cell is one load run with its own counters.
 
-A step is a closed loop, an open one, a sweep of rates, a grid of shapes, or a comparison of variants that differ in one
-thing. Steps take whatever keys a load has; the plan's `defaults` come first.
+A step is a closed loop, an open one, a sweep of rates, a grid of shapes, a comparison of variants that differ in one
+thing, or changes of a document. Steps take whatever keys a load has; the plan's `defaults` come first.
 """
 
 import difflib
@@ -17,7 +17,7 @@ import yaml
 from benchmarks.errors import PlanError
 from benchmarks.load.plan import Slo, Target
 
-Kind = Literal["closed", "open", "sweep", "grid", "compare"]
+Kind = Literal["closed", "open", "sweep", "grid", "compare", "change"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # Keys that become several cells, by kind; everything else in a step is a field of Load.
@@ -27,6 +27,7 @@ _LISTS: Mapping[Kind, tuple[str, ...]] = {
     "sweep": ("rate",),
     "grid": ("prompt_tokens", "max_tokens", "concurrency"),
     "compare": (),
+    "change": (),
 }
 _STEP = ("id", "kind", "repeats", "variants", "about")
 _PLAN = ("name", "about", "objectives", "defaults", "steps")
@@ -64,6 +65,9 @@ class Load:
     def targets(self) -> tuple[Target, ...]:
         """The served models that are asked."""
         return (Target(self.model),) if isinstance(self.model, str) else tuple(Target(*pair) for pair in self.model)
+
+
+_LOAD = tuple(each.name for each in fields(Load))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,9 @@ def _cells(step: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[Cel
         raise PlanError(f"step {name or step}: kind must be one of {', '.join(KINDS)}")
     if not name:
         raise PlanError(f"a {kind} step has no id; results are found by it")
-    given = {**defaults, **{key: value for key, value in step.items() if key not in _STEP}}
+    given: Mapping[str, Any] = {**defaults, **{key: value for key, value in step.items() if key not in _STEP}}
+    if kind == "change":
+        given = _one_by_one(step, given, name)
     repeats = _positive("repeats", step.get("repeats", 1), whole=True)
     for variant, changed in _variants(step, kind, name):
         for load, label in _loads({**given, **changed}, _LISTS[kind], name):
@@ -141,6 +147,14 @@ def _cells(step: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[Cel
                 cell_id = "/".join(filter(None, (name, variant, label, str(repeat) if repeats > 1 else "")))
                 # Another repeat is another draw of arrivals and prompts.
                 yield Cell(cell_id, name, kind, replace(load, seed=load.seed + repeat - 1), variant, repeat)
+
+
+def _one_by_one(step: Mapping[str, Any], given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Of a load only what a change has; defaults for other steps are left out."""
+    kept = ("model", "requests", "max_tokens", "timeout_s", "warmup", "seed")
+    if wrong := [key for key in step if key not in (*_STEP, *kept) and key in _LOAD]:
+        raise PlanError(f"step {name}: changes are made one after another, and need no {wrong[0]}")
+    return {**{key: value for key, value in given.items() if key in kept or key not in _LOAD}, "concurrency": 1}
 
 
 def _variants(step: Mapping[str, Any], kind: Kind, name: str) -> Sequence[tuple[str, Mapping[str, Any]]]:
@@ -166,7 +180,7 @@ def _loads(given: Mapping[str, Any], lists: Sequence[str], name: str) -> Iterato
 
 def _load(given: Mapping[str, Any], name: str) -> Load:
     where = f"step {name}"
-    _only(given, tuple(each.name for each in fields(Load)), where)
+    _only(given, _LOAD, where)
     checked = {key: _checked(key, value, where) for key, value in given.items()}
     load = Load(**checked)
     if not load.model:

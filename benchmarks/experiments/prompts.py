@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks.errors import PlanError
+from benchmarks.experiments.freshness import asked_codes
 from benchmarks.experiments.plan import Cell, ExperimentPlan, Load
 from benchmarks.load.workload import Prompt, Workload, questions, rag, shared_prefix, synthetic
 
@@ -18,6 +19,8 @@ from benchmarks.load.workload import Prompt, Workload, questions, rag, shared_pr
 def workload(plan: ExperimentPlan, cell: Cell) -> Workload:
     """The prompts of a cell. PlanError when its file has none, or they are too short for what is to be in them."""
     load = cell.load
+    if cell.kind == "change":
+        return asked_codes()
     if load.prompts is not None:
         return _shuffled(plan.folder / load.prompts, load.only, starts(plan)[cell.id])
     seed = zlib.crc32(f"{cell.id}:{load.seed}".encode())

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.errors import PlanError, ResultsError
+from benchmarks.experiments.freshness import run_changes
 from benchmarks.experiments.plan import Cell, ExperimentPlan
 from benchmarks.experiments.prompts import workload
 from benchmarks.experiments.results import Experiment, read_experiment
@@ -84,7 +85,9 @@ async def _run(plan: ExperimentPlan, cell: Cell, endpoint: Endpoint, kept: "_Kep
     part = kept.path(cell)
     try:
         with ResultsFile(part, Origin.here(f"breakeven experiment run {plan.name}")) as file:
-            result = await run_load(_load_plan(plan, cell, endpoint), console, file, _labels(plan, cell))
+            load, labels = _load_plan(plan, cell, endpoint), _labels(plan, cell)
+            changing = cell.kind == "change"
+            result = await (run_changes(load, file, labels) if changing else run_load(load, console, file, labels))
         _check(cell, result)
     except BaseException:
         part.unlink(missing_ok=True)

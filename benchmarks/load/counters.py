@@ -1,25 +1,29 @@
 """Reads the Prometheus pages of the servers of a load run; counted.py says what is kept of them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 import aiohttp
 
 from benchmarks.errors import EndpointError
 from benchmarks.load.counted import Counted, Series, parse
+from benchmarks.load.plan import LoadPlan
 
 # A request is counted when its record is written, which may be a moment after its client saw the end.
 _SETTLE_S = 3.0
 _POLL_S = 0.1
-_TIMEOUT_S = 10.0
+_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
 class Counters:
-    """Reads the pages of a run's servers."""
+    """Reads the pages of a run's servers; the endpoint's own with the first key, which may have to be an operator's."""
 
-    def __init__(self, session: aiohttp.ClientSession, urls: Sequence[str]) -> None:
-        self._session, self._urls = session, urls
+    def __init__(self, session: aiohttp.ClientSession, plan: LoadPlan) -> None:
+        self._session, self._urls = session, plan.metrics_pages
+        root = plan.endpoint.removesuffix("/v1")
+        key = {"Authorization": f"Bearer {plan.tenants[0].key}"} if plan.tenants else {}
+        self._headers = {url: key for url in self._urls if url.startswith(f"{root}/")}
         self._before: dict[str, Series] = {}
 
     async def start(self, *, required: bool) -> tuple[Series, ...]:
@@ -54,6 +58,6 @@ class Counters:
             await asyncio.sleep(_POLL_S)
 
     async def _read(self, url: str) -> Series:
-        async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as response:
+        async with self._session.get(url, timeout=_TIMEOUT, headers=self._headers.get(url)) as response:
             response.raise_for_status()
             return parse(await response.text())

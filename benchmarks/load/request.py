@@ -17,6 +17,7 @@ from benchmarks.load.plan import Ask, LoadPlan
 from benchmarks.load.record import Outcome, RequestRow
 
 Clock = Callable[[], float]  # seconds since the run began
+OnEvent = Callable[[dict[str, Any]], None]
 Posting = AbstractAsyncContextManager[aiohttp.ClientResponse]
 
 _CONTENT = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls")
@@ -37,15 +38,18 @@ class _Answer:
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     cost: dict[str, Any] | None = None
+    on_event: OnEvent | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request whose body is made: that takes milliseconds, which must not count as the server's."""
+    """A request whose body is made: that takes milliseconds, which must not count as the server's. `on_event` sees
+    what comes back, each event of a stream."""
 
     index: int
     ask: Ask
     body: bytes
+    on_event: OnEvent | None = None
 
 
 def prepare(plan: LoadPlan, index: int) -> Prepared:
@@ -58,7 +62,7 @@ async def timed_request(
     session: aiohttp.ClientSession, plan: LoadPlan, request: Prepared, scheduled_s: float, clock: Clock
 ) -> RequestRow:
     """Sends a request and follows it to its end."""
-    seen, tenant = _Answer(), request.ask.tenant
+    seen, tenant = _Answer(on_event=request.on_event), request.ask.tenant
     headers = {"Authorization": f"Bearer {tenant.key}"} if tenant else {}
     sent_s = clock()
     posting = session.post(f"{plan.endpoint}/chat/completions", data=request.body, headers=headers)
@@ -176,6 +180,8 @@ def _judge_body(raw: bytes, seen: _Answer) -> Outcome:
 
 def _note(event: dict[str, Any], part: str, seen: _Answer) -> bool:
     """Keeps the usage, cost and finish reason that an event carries; says whether it carries generated content."""
+    if seen.on_event is not None:
+        seen.on_event(event)
     usage = event.get("usage")
     if isinstance(usage, dict):
         seen.prompt_tokens = usage.get("prompt_tokens")

@@ -47,7 +47,7 @@ async def run_load(
     rows: list[RequestRow] = []
     async with open_session(plan) as session:
         server = await look(session, plan)
-        counters = Counters(session, plan.metrics_pages)
+        counters = Counters(session, plan)
         await _warm_up(plan, session)
         began = await counters.start(required=plan.metrics is not None)
         in_force = next((found for page in began if (found := price(page))), None)

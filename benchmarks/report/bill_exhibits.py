@@ -186,4 +186,4 @@ def _draw_needed(
     axes.set(xscale="log", yscale="log", xlabel="hosted price of a query, USD", ylabel="queries a minute, per replica")
     money_axis(axes, "x")
     count_axis(axes, "y")
-    axes.legend(loc="upper right")
+    canvas.legend(loc="outside upper left", ncols=3)

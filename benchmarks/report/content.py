@@ -16,7 +16,7 @@ from benchmarks.report.claims_exhibit import scoreboard
 from benchmarks.report.exhibit import Exhibit, Table, short, svg
 from benchmarks.report.exhibits import exhibits
 from benchmarks.report.measured_exhibits import kind_of, objectives
-from benchmarks.report.measured_tables import comparisons, demand
+from benchmarks.report.measured_tables import comparisons, demand, freshness
 from benchmarks.report.story import COMPARED, Measure, Reply, caveat, compared, headline, measures, replies
 
 DOUBTS = (
@@ -138,6 +138,7 @@ def _case(case: Case, prefix: str, book: Book, prices: PriceBook) -> CasePage:
 def _tables(case: Case) -> Iterator[tuple[str, Table]]:
     kind = kind_of(case)
     yield f"The same questions, one thing changed ({kind}; medians, 95 % intervals):", comparisons(case)
+    yield f"A document is changed, and asked about at once ({kind}; median, 95 % interval):", freshness(case)
     yield f"Where the machine's time goes (modelled: fitted to {kind} runs; 95 % intervals):", demand(case)
 
 

@@ -32,6 +32,8 @@ from benchmarks.report.exhibit import (
 
 RUN = "breakeven experiment run PLAN.yaml"
 _SWEEP = ("latency", "Latency and goodput by rate")
+# Times as much that is worth a number.
+_MORE = 1.05
 _COST = ("utilisation", "Cost of a query by utilisation")
 
 
@@ -146,8 +148,9 @@ def cost_by_utilisation(case: Case) -> Exhibit:
     points = sorted((_point(window, rate) for window in windows), key=lambda point: point.load)
     least = points[0]
     ratio = least.window.allocation_usd / least.window.usage_usd if least.window.usage_usd else 0.0
+    more = f"{ratio:.2g} times its busy share" if ratio >= _MORE else "hardly more than its busy share"
     says = (
-        f"At {least.load:.0%} of what the machine could serve, a query cost {ratio:.2g} times its busy share: "
+        f"At {least.load:.0%} of what the machine could serve, a query cost {more}: "
         f"${short(least.window.allocation_usd)} with idle time, ${short(least.window.usage_usd)} without."
     )
     return Exhibit(
@@ -200,4 +203,4 @@ def _draw_cost(canvas: Canvas, points: Sequence[_Point], answer: Answer) -> None
     axes.set(yscale="log", xlabel="answers over the rate within the objectives", ylabel="USD per query", xlim=(0, None))
     share_axis(axes, "x")
     money_axis(axes)
-    axes.legend(loc="upper right")
+    canvas.legend(loc="outside upper left", ncols=2)

@@ -38,6 +38,14 @@ def comparisons(case: Case) -> Table:
     )
 
 
+def freshness(case: Case) -> Table:
+    """How long until an answer shows a changed document."""
+    found = case.findings.changes
+    columns = ("served model", "changes", "shown by an answer", "from the change to the end of that answer")
+    rows = () if found is None else ((found.model, str(found.made), str(found.shown), _time(found.seconds)),)
+    return Table(columns, rows)
+
+
 def _time(bounds: Bounds | None) -> str:
     return "" if bounds is None else f"{short(bounds.value)} s ({short(bounds.low)} to {short(bounds.high)})"
 

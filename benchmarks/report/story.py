@@ -81,9 +81,9 @@ def _sure(case: Case, one: Comparison) -> Reply:
         big = f"{1 - some:.0%}"
         says = f"of {len(draws.safe)} draws find no volume that pays. Inputs: {counts}."
     else:
-        big = f"{1 - never:.0%}"
+        big = spread(draws.safe_quantiles)
         says = (
-            f"of {len(draws.safe)} draws have such a volume; 90 % of all lie at {spread(draws.safe_quantiles)}. "
+            f"90 % of {len(draws.safe)} draws of the inputs lie there; {1 - never:.0%} of all have such a volume. "
             f"Inputs: {counts}."
         )
     return Reply("How sure are we?", big, says, "modelled")

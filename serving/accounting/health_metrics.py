@@ -1,4 +1,5 @@
-"""What an operator is woken up for: errors by status, the age of prices, room on the disk, the ledger.
+"""What an operator is woken up for: errors by status, the machine, the age of prices, room on the disk,
+the ledger.
 
 Alerts need more than `outcome="error"`: a client's mistake (400) is no fault of ours, a 429 is a limit that works, and
 only the rest counts against an objective.
@@ -6,6 +7,7 @@ only the rest counts against an objective.
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from serving.accounting.cost import Prices
+from serving.accounting.cost import GpuPrice, Prices, seconds_usd
+from serving.accounting.meter import Bill
 from serving.accounting.record import RequestRecord
 
 # Those that an alert is built on are there with zero, so that the first one is an increase.
@@ -63,6 +66,43 @@ class HealthCollector(Collector):
         disk = shutil.disk_usage(self._home)
         yield GaugeMetricFamily("breakeven_home_free_bytes", "Free bytes on the disk that holds the state", disk.free)
         yield GaugeMetricFamily("breakeven_home_size_bytes", "Size of that disk in bytes", disk.total)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is read of the accelerator and its engine: the meter's state, the seconds before this run that are billed
+    too, whether the engine answers, and how often it was restarted."""
+
+    bill: Callable[[], Bill]
+    down_s: float
+    ready: Callable[[], bool]
+    restarts: Callable[[], int]
+
+
+class MachineCollector(Collector):
+    """Seconds by state and the bill, read from the meter when it is scraped."""
+
+    def __init__(self, machine: Machine, price: GpuPrice) -> None:
+        self._machine, self._price = machine, price
+
+    def collect(self) -> Iterable[Metric]:
+        """Metric families of the accelerator."""
+        bill, down_s = self._machine.bill(), self._machine.down_s
+        billed_s = bill.billed_s + down_s
+        states = {"billed": billed_s, "busy": bill.busy_s, "host": bill.host_s, "idle": bill.idle_s, "down": down_s}
+        meaning = "Accelerator seconds by state; billed = busy + host + idle + down, before this run"
+        seconds = CounterMetricFamily("breakeven_gpu_seconds", meaning, labels=["state"])
+        for state, value in states.items():
+            seconds.add_metric([state], value)
+        yield seconds
+        usd = float(seconds_usd(billed_s, self._price))
+        yield CounterMetricFamily("breakeven_bill_usd", "Price of all billed accelerator seconds", usd)
+        left = "Price of idle seconds that no request has taken a share of yet"
+        usd = float(seconds_usd(bill.unallocated_idle_s, self._price))
+        yield GaugeMetricFamily("breakeven_unallocated_idle_usd", left, usd)
+        yield GaugeMetricFamily("breakeven_engine_ready", "1 if the engine answers", float(self._machine.ready()))
+        restarts = self._machine.restarts()
+        yield CounterMetricFamily("breakeven_engine_restarts", "Engine restarts after a crash", restarts)
 
 
 class LedgerCollector(Collector):

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
+from serving.accounting.engine_rates import EngineRates
 from serving.accounting.record import Share, Unfinished
 
 
@@ -45,12 +46,14 @@ class Meter:
     """Not thread-safe: it belongs to the event loop. `accelerators` multiplies every second.
 
     `running_requests`: those whose shares are not in a record yet, by their ids; they put and remove themselves.
+    `rates`: what the engine measured of its own requests, None until it has; it divides no time between requests.
     """
 
     def __init__(
-        self, accelerators: int = 1, half_life_s: float = 3600.0, clock: Callable[[], float] = monotonic
+        self, accelerators: float = 1, half_life_s: float = 3600.0, clock: Callable[[], float] = monotonic
     ) -> None:
         self.running_requests: dict[str, Running] = {}
+        self.rates: EngineRates | None = None
         self._clock = clock
         self.accelerators = accelerators
         self._half_life_s = half_life_s
@@ -107,6 +110,11 @@ class Meter:
         """The host's seconds so far of a request."""
         self._advance()
         return self._host_virtual - ticket
+
+    def resize(self, accelerators: float) -> None:
+        """From now on every second counts so many times."""
+        self._advance()
+        self.accelerators = accelerators
 
     def bill(self) -> Bill:
         """The state now."""

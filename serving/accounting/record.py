@@ -1,7 +1,6 @@
 """The one record that a request leaves behind. Everything else (metrics, ledger, log, cost) is derived from it."""
 
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
@@ -10,6 +9,7 @@ from typing import Literal, Protocol
 Outcome = Literal["complete", "abstained", "error", "cancelled"]
 # Why a router chose: a confident label, or the fallback because it was unsure or could not classify.
 RouteReason = Literal["label", "unsure", "failed"]
+_BY_VERSION = "adapter version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,16 @@ class Tokens:
             self.retrieved + other.retrieved,
             self.completion + other.completion,
             self.estimated or other.estimated,
+        )
+
+    def __sub__(self, other: "Tokens") -> "Tokens":
+        """Of a request without one of its parts."""
+        return Tokens(
+            self.prompt - other.prompt,
+            self.cached - other.cached,
+            self.retrieved - other.retrieved,
+            self.completion - other.completion,
+            self.estimated,
         )
 
 
@@ -121,7 +131,8 @@ class Unfinished:
 class RequestRecord:
     """One request from start to finish. `cost` is what `share` and `tokens` come to: computed once, for all sinks.
 
-    `prefill_s`: of its busy seconds, those until the first token of a stream; None where no first token was seen.
+    `prefill_s`: of its busy seconds, those until the first token of a stream; of a whole answer, whose first token
+    nobody saw, they are apportioned (engine_rates.py), which `prefill_apportioned` says. None where neither is known.
     """
 
     id: str
@@ -149,6 +160,13 @@ class RequestRecord:
     unmatched_citations: int = 0
     routing: Routed | None = None
     prefill_s: float | None = None
+    prefill_apportioned: bool = False
+
+
+def model_label(model: str, models: Container[str]) -> str:
+    """The served model as metrics name it. Adapter versions that operators ask for by name are one: there is no end of
+    them."""
+    return _BY_VERSION if "@" in model and model not in models else model
 
 
 class Sink(Protocol):
@@ -156,9 +174,3 @@ class Sink(Protocol):
 
     def record(self, record: RequestRecord) -> None:
         """Take one record."""
-
-
-def counted_as(model: str, served: AbstractSet[str]) -> str:
-    """The name that metrics know a record's model by: adapter versions that operators ask for by name are one, since
-    there is no end of them."""
-    return model if model in served or "@" not in model else "adapter version"

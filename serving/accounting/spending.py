@@ -10,11 +10,15 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serving.accounting.cost import GpuPrice
-from serving.accounting.record import RequestRecord, counted_as
+from serving.accounting.record import RequestRecord, model_label
 from serving.accounting.stages import STAGES, stages_of
 
 MOST_TENANTS, MOST_KEYS = 50, 100
 OTHER = "other"
+# Prefill and decode have a series more, of answers whose split nobody could time.
+_SPLIT = ("prefill", "decode")
+_SERIES = (*((stage, "timed") for stage in STAGES), *((stage, "apportioned") for stage in _SPLIT))
+_AT, _END = STAGES.index("prefill"), STAGES.index("decode") + 1
 
 
 class Spending(Collector):
@@ -23,19 +27,21 @@ class Spending(Collector):
     def __init__(self, price: GpuPrice, models: Sequence[str]) -> None:
         self._usd_per_s = float(price.usd_per_hour) / 3600
         self._models = frozenset(models)
-        self._stages: dict[str, list[float]] = {model: [0.0] * len(STAGES) for model in models}
+        self._stages: dict[str, list[float]] = {model: [0.0] * len(_SERIES) for model in models}
         # Busy and host seconds, and those with idle ones.
         self._keys: dict[tuple[str, str], list[float]] = {}
         self._tenants: dict[str, str] = {}
 
     def record(self, record: RequestRecord) -> None:
         """See Sink."""
-        model = counted_as(record.model, self._models)
+        model = model_label(record.model, self._models)
         sums = self._stages.get(model)
         if sums is None:
-            sums = self._stages[model] = [0.0] * len(STAGES)
+            sums = self._stages[model] = [0.0] * len(_SERIES)
         for at, seconds in enumerate(stages_of(record)):
-            sums[at] += seconds
+            # The two more are in the order of the two that they stand for.
+            apart = record.prefill_apportioned and _AT <= at < _END
+            sums[at + len(STAGES) - _AT if apart else at] += seconds
         spent = self._keys.get((record.tenant, record.key_id)) or self._first(record.tenant, record.key_id)
         share = record.share
         used = share.busy_s + share.host_s
@@ -54,12 +60,13 @@ class Spending(Collector):
         """Metric families; called by the registry."""
         stages = CounterMetricFamily(
             "breakeven_stage_cost_usd",
-            "Self-hosted cost of requests by stage, idle time as one of them; the stages add up to the allocation cost",
-            labels=["model", "stage"],
+            "Self-hosted cost of requests by stage, idle time as one of them; they add up to the allocation cost. "
+            "split: whether prefill and decode were timed, or apportioned by the engine's own means",
+            labels=["model", "stage", "split"],
         )
         for model, sums in tuple(self._stages.items()):
-            for stage, seconds in zip(STAGES, sums, strict=True):
-                stages.add_metric([model, stage], max(0.0, seconds) * self._usd_per_s)
+            for (stage, split), seconds in zip(_SERIES, sums, strict=True):
+                stages.add_metric([model, stage, split], max(0.0, seconds) * self._usd_per_s)
         yield stages
         tenants = CounterMetricFamily(
             "breakeven_tenant_cost_usd", "Self-hosted cost of requests by tenant", labels=["tenant", "basis"]

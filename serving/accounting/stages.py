@@ -4,7 +4,8 @@
   accelerator waited meanwhile; while it worked for others, its time was paid by them.
 - `route`: what a router's classification took of the engine.
 - `prefill`, `decode`: the busy share until a stream's first token, and from then on. The engine's own queue is in
-  prefill. A whole answer has no first token that we could see: its share is `generate`, which is both.
+  prefill. A whole answer has no first token that we could see: its share is apportioned by what the engine measured
+  of its own requests (engine_rates.py), and as long as that is nothing it is `generate`, which is both.
 - `idle`: its share of idle time. Waiting before the engine costs nothing: that time is somebody's, or idle.
 """
 

@@ -74,7 +74,7 @@ class Budgets:
         tenants: Mapping[str, Budget],
         price: GpuPrice,
         dearest: Callable[[], Decimal],
-        accelerators: int = 1,
+        accelerators: Callable[[], float],
     ) -> None:
         self.purse, self.tenants, self._default = purse, tenants, default
         self._per_second = float(price.usd_per_hour) / 3600 * PER_USD
@@ -136,7 +136,7 @@ class Budgets:
         times, share = record.times, record.share
         if times.engine_sent is None or not share.busy_s:
             return 0.0
-        busy_s = (times.ended - times.engine_sent) * self._accelerators
+        busy_s = (times.ended - times.engine_sent) * self._accelerators()
         return (busy_s * (1 + share.idle_s / share.busy_s) + share.host_s) * self._per_second
 
     def _refusal(self, refused: Refused) -> GatewayError:

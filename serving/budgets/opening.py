@@ -31,7 +31,7 @@ async def open_budgets(
     price: GpuPrice,
     spent: SpentSince,
     dearest: Callable[[], Decimal],
-    accelerators: int,
+    accelerators: Callable[[], float],
 ) -> Budgets:
     """A restart does not give a budget twice: what was spent in the present windows is read first. With a
     `database_url` the purse is there, for all gateways. Raises StoreUnavailable."""

@@ -7,13 +7,11 @@ line would keep the whole engine down.
 """
 
 import asyncio
-import ctypes
 import logging
 import os
 import secrets
 import signal
 import socket
-import sys
 import time
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
@@ -22,7 +20,9 @@ from serving.engine import lora_plugin
 from serving.engine.arguments import cpu_variables, server_command
 from serving.engine.device import Device
 from serving.engine.loras import Loras, linear_modules, lora_arguments
+from serving.engine.orphan import die_with_parent
 from serving.engine.protocol import AdapterRefused, EngineFailed, EngineResponse, LoraModule, Progress
+from serving.engine.seconds import EngineSeconds
 from serving.engine.vllm import VllmClient
 from serving.errors import EngineUnavailable
 from serving.sections import Engine as EngineSettings
@@ -35,7 +35,6 @@ _POLL_S = 0.5
 _SILENT_AFTER = 6
 _BACKOFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 _STOP_S = 10.0
-_PR_SET_PDEATHSIG = 1
 # A line of vLLM's log -> what the user is waiting for.
 _STAGES = (
     ("Application startup complete", "engine is up"),
@@ -115,6 +114,10 @@ class VllmChild:
                 await self._supervisor
         await self._end()
 
+    async def measured(self) -> EngineSeconds | None:
+        """See Engine.measured."""
+        return None if self._client is None else await self._client.measured()
+
     def post(self, path: str, body: bytes) -> AbstractAsyncContextManager[EngineResponse]:
         """See Engine.post."""
         client = self._client or VllmClient(self._settings, "http://127.0.0.1:9", None)
@@ -175,7 +178,7 @@ class VllmChild:
                 env=child_environment(environment),
                 # Its own session, so that Ctrl-C reaches it through us and in order.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent(),
             )
         self._loras.resident.clear()
         self._client = VllmClient(self._settings, f"http://127.0.0.1:{port}", key, self.base_model, self._loras)
@@ -270,9 +273,3 @@ def _free_port() -> int:
 def _signal_group(pid: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(pid, number)
-
-
-def _die_with_parent() -> None:
-    # A killed gateway cannot end its child; the kernel can.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from serving.engine.seconds import EngineSeconds
+
 # Called with one short line whenever a start-up stage changes.
 Progress = Callable[[str], None]
 
@@ -72,6 +74,9 @@ class Engine(Protocol):
 
     async def stop(self) -> None:
         """End it and everything it started."""
+
+    async def measured(self) -> EngineSeconds | None:
+        """What it has measured of the requests it finished since it started; None if it does not say, or not now."""
 
     def post(self, path: str, body: bytes) -> AbstractAsyncContextManager[EngineResponse]:
         """Send a JSON request. Leaving the context before the end aborts the generation.

@@ -17,6 +17,7 @@ import orjson
 from serving.engine import simulated_responses
 from serving.engine.loras import Loras
 from serving.engine.protocol import AdapterRefused, EngineResponse, LoraModule, Progress
+from serving.engine.seconds import EngineSeconds
 from serving.engine.simulated_choice import choose, logprobs
 from serving.engine.simulated_loras import SimulatedLoras
 from serving.errors import EngineUnavailable, UpstreamFailed
@@ -59,6 +60,7 @@ class SimulatedEngine:
         self.base_model = base_model
         self.ready = False
         self.running = 0
+        self._measured = EngineSeconds()
 
     async def start(self, progress: Progress) -> None:
         """Ready at once."""
@@ -76,9 +78,14 @@ class SimulatedEngine:
         """Break off every running answer, be away for a while, come back with the adapters it should have."""
         self.ready = False
         self.restarts += 1
+        self._measured = EngineSeconds()
         self.slots.clear()
         await asyncio.sleep(seconds)
         await self.start(lambda _: None)
+
+    async def measured(self) -> EngineSeconds | None:
+        """See Engine.measured: the times of the settings."""
+        return self._measured if self.ready and self._measured.requests else None
 
     async def load_adapter(self, lora: LoraModule) -> None:
         """See Engine.load_adapter."""
@@ -135,19 +142,27 @@ class SimulatedEngine:
             return _Answer(400, _once(_too_long(self._max_model_len, len(words))))
         if request.get("stream"):
             events = self._response_events if path == RESPONSES_PATH else partial(self._stream, chat=chat)
-            return _Answer(200, self._alive(life, events(request, words)))
-        await asyncio.sleep(self._settings.simulated_ttft_s + self._settings.simulated_itl_s * self._tokens(request))
+            return _Answer(200, self._alive(life, events(request, words), self._took(request, words)))
+        took = self._took(request, words)
+        await asyncio.sleep(took.prefill_s + took.decode_s)
         if life != self.restarts:
             raise _broke_off()
+        self._measured += took
         if path == RESPONSES_PATH:
             return _Answer(200, _once(simulated_responses.whole(request, self._answer(request, words), len(words))))
         return _Answer(200, _once(self._whole(request, words, chat)))
 
-    async def _alive(self, life: int, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _alive(self, life: int, events: AsyncIterator[bytes], took: EngineSeconds) -> AsyncIterator[bytes]:
         async for event in events:
             if life != self.restarts:
                 raise _broke_off()
             yield event
+        self._measured += took
+
+    def _took(self, request: Mapping[str, Any], words: list[str]) -> EngineSeconds:
+        tokens, settings = self._tokens(request), self._settings
+        decode_s = settings.simulated_itl_s * tokens
+        return EngineSeconds(1, 0.0, settings.simulated_ttft_s, decode_s, len(words), tokens)
 
     def _tokens(self, request: Mapping[str, Any]) -> int:
         asked = request.get("max_completion_tokens") or request.get("max_tokens")

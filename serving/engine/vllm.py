@@ -16,6 +16,7 @@ from serving.engine.connection import Limits
 from serving.engine.http import RETRY_AFTER_S, Connections, Exchange
 from serving.engine.loras import Loras
 from serving.engine.protocol import AdapterRefused, EngineFailed, EngineResponse, LoraModule, Progress
+from serving.engine.seconds import EngineSeconds, read_page
 from serving.errors import EngineTimeout, EngineUnavailable, GatewayError
 from serving.sections import Engine as EngineSettings
 
@@ -146,6 +147,16 @@ class VllmClient:
             raise EngineFailed(
                 f"the engine at {self._url} does not list its models: check engine.url and engine.api_key"
             ) from None
+
+    async def measured(self) -> EngineSeconds | None:
+        """See Engine.measured."""
+        if not self.ready or self._http is None:
+            return None
+        try:
+            async with self._http.exchange("GET", "/metrics", b"", self._check) as answer:
+                return read_page(await answer.read()) if answer.status == _OK else None
+        except GatewayError:
+            return None
 
     def post(self, path: str, body: bytes) -> AbstractAsyncContextManager[EngineResponse]:
         """See Engine.post. A request whose kept-alive connection turns out to be closed is sent once more."""

@@ -1,12 +1,16 @@
-"""Liveness, readiness, metrics and versions. None of them needs a key: probes and Prometheus have none."""
+"""Liveness, readiness, metrics and versions. Probes have no key. Metrics name tenants and key ids: once there are API
+keys they need one of an operator, or the token that is made for Prometheus."""
 
+import hmac
 import importlib.metadata
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from serving.routes.edge import gateway_of, json_response
+from serving.errors import Forbidden, Unauthenticated
+from serving.gateway import Gateway
+from serving.routes.edge import gateway_of, header, json_response
 
 router = APIRouter(tags=["Operations"])
 
@@ -29,7 +33,22 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus' text exposition."""
-    return Response(gateway_of(request).metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    gateway = gateway_of(request)
+    _check_scraper(gateway, header(request.scope["headers"], b"authorization"))
+    return Response(gateway.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _check_scraper(gateway: Gateway, given: str | None) -> None:
+    token = gateway.settings.server.metrics_token
+    if token is not None and hmac.compare_digest((given or "").encode(), f"Bearer {token}".encode()):
+        return
+    try:
+        gateway.keys.authenticate(given).require_operator()
+    except (Unauthenticated, Forbidden) as error:
+        raise type(error)(
+            "/metrics needs server.metrics_token or an operator's key: put it under `authorization` in Prometheus' "
+            "scrape_config"
+        ) from None
 
 
 @router.get("/version")

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from serving.engine import AdapterRefused, Engine, LoraModule
+from serving.engine.seconds import EngineSeconds
 from serving.engine.simulated import SimulatedEngine
 from serving.engine.vllm import VllmClient
 from serving.errors import EngineUnavailable
@@ -216,3 +217,26 @@ async def test_more_adapters_than_fit_into_one_batch_all_answer(engine: Engine) 
     assert [orjson.loads(body)["model"] for _, body in answers] == names * 2
     for name in names:
         await engine.unload_adapter(name)
+
+
+async def test_what_it_measured_of_its_requests(engine: Engine) -> None:
+    await post(engine, **ASK)
+    before = await _counted(engine, 1)
+    _, body = await post(engine, **ASK, seed=11)
+    _, streamed = await post(engine, **ASK, stream=True, stream_options={"include_usage": True})
+    after = await _counted(engine, before.requests + 2)
+    assert after.requests == before.requests + 2
+    usages = (orjson.loads(body)["usage"], events(streamed)[-1]["usage"])
+    assert after.generated_tokens - before.generated_tokens == sum(usage["completion_tokens"] for usage in usages)
+    assert after.computed_tokens > before.computed_tokens
+    assert min(after.queue_s - before.queue_s, after.prefill_s - before.prefill_s) >= 0
+    assert after.decode_s >= before.decode_s
+
+
+async def _counted(engine: Engine, requests: float) -> EngineSeconds:
+    """What it has measured once that many are in it: an engine may count an answer just after it has sent it."""
+    for _ in range(100):
+        if (found := await engine.measured()) is not None and found.requests >= requests:
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"it has measured no {requests} requests")

@@ -43,6 +43,21 @@ def _one_of(*values: str) -> Schema:
 
 
 _REFERENCE = _object({"name": _TEXT}, group={"type": "string"}, kind=_TEXT, port=_PORT, weight=_COUNT)
+# The CRD of bundle v1.4 of the inference extension; llm-d's router serves the same fields under a group of its own.
+_REWRITE = _object(
+    {
+        "poolRef": _object({"name": _TEXT}, group={"type": "string"}, kind=_TEXT),
+        "rules": _list(
+            _object(
+                {},
+                matches=_list(_object({"model": _object({"value": _TEXT}, type=_one_of("Exact"))})),
+                targets=_list(
+                    _object({"modelRewrite": _TEXT}, weight={"type": "integer", "minimum": 1, "maximum": 1_000_000})
+                ),
+            )
+        ),
+    }
+)
 _WRITTEN: dict[tuple[str, str], Schema] = {
     ("gateway.networking.k8s.io/v1", "Gateway"): _object(
         {
@@ -85,6 +100,8 @@ _WRITTEN: dict[tuple[str, str], Schema] = {
             ),
         }
     ),
+    ("inference.networking.x-k8s.io/v1alpha2", "InferenceModelRewrite"): _REWRITE,
+    ("llm-d.ai/v1alpha2", "InferenceModelRewrite"): _REWRITE,
     ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"): _object(
         {
             "leaderWorkerTemplate": _object(

@@ -46,7 +46,7 @@ def groupings(text: str) -> list[Grouping]:
     """All clauses of an expression that name labels."""
     found = []
     for node in _nodes(parser.parse(text)):
-        labels = frozenset(_named(node))
+        labels = frozenset(_named(node)) - _made(node)
         if labels:
             below = [each for each in _nodes(node) if isinstance(each, parser.VectorSelector)]
             found.append(Grouping(labels, frozenset(_selector(each).metric for each in below)))
@@ -67,6 +67,12 @@ def _named(node: parser.Expr) -> Iterator[str]:
         if node.modifier.matching is not None:
             yield from node.modifier.matching.labels
         yield from node.modifier.group_labels or ()
+
+
+def _made(root: parser.Expr) -> frozenset[str]:
+    """Label names that the expression itself gives: the second argument of label_replace."""
+    calls = [node for node in _nodes(root) if isinstance(node, parser.Call) and node.func.name == "label_replace"]
+    return frozenset(call.args[1].val for call in calls)
 
 
 def _nodes(root: parser.Expr) -> list[parser.Expr]:

@@ -74,8 +74,21 @@ def test_the_runbook_has_no_entry_without_an_alert() -> None:
     assert titles == list(rules("alert"))
 
 
+def test_the_queries_that_are_documented_for_opencost_are_those_that_are_tested() -> None:
+    text = (K8S.parent / "docs" / "kubernetes.md").read_text()
+    documented = [block.partition("```")[0] for block in text.split("```promql\n")[1:]]
+    cases = yaml.safe_load((CASES[0].parent / "opencost.yaml").read_text())["tests"]
+    assert len(documented) == 2
+    for query in documented:
+        wanted = " ".join(query.split())
+        found = [
+            each for case in cases for each in case["promql_expr_test"] if wanted in " ".join(each["expr"].split())
+        ]
+        assert len(found) >= 2, f"tests/k8s/rules/opencost.yaml lacks {query}"
+
+
 def test_recorded_names_say_what_they_are() -> None:
     for name in rules("record"):
         level, _, operation = name.split(":")
         assert level == "breakeven"
-        assert operation.rpartition("_")[2].startswith(("rate", "increase")), name
+        assert operation.rpartition("_")[2].startswith(("rate", "increase", "sum", "max", "info")), name

@@ -63,6 +63,8 @@ def test_a_field_that_a_custom_resource_lacks_is_found(
     whole: list[Manifest], kind: str, path: list[str | int], value: Any
 ) -> None:
     for manifest in of_kind(whole, kind).values():
+        if manifest["spec"].get("groups") == []:
+            continue  # the price list, which operators fill
         broken = copy.deepcopy(manifest)
         inner: Any = broken
         for step in path[:-1]:

@@ -1,15 +1,43 @@
 """A gateway's accounting without the gateway: jobs on a meter whose clock the test moves, a ledger, kills."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Any
 
 from serving.accounting.cost import GpuPrice, request_cost
 from serving.accounting.ledger.database import Database
-from serving.accounting.ledger.sink import LedgerSink
+from serving.accounting.ledger.sink import LedgerSink, Policy
 from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome, RequestRecord, Share, Times, Tokens, Unfinished
 
 PRICE = GpuPrice("test", (), Decimal("3.60"), "test", "2026-01-01", "assumed")  # a tenth of a cent a second
+
+
+def request_record(share: Share, price: GpuPrice = PRICE, **fields: Any) -> RequestRecord:
+    """A whole chat answer of acme's, apart from what `fields` say."""
+    record = RequestRecord(
+        id="r",
+        started_at=0,
+        endpoint="chat",
+        model="plain",
+        engine_model="plain",
+        adapter=None,
+        knowledge=None,
+        tenant="acme",
+        key_id="k1",
+        stream=False,
+        outcome="complete",
+        status=200,
+        error_code=None,
+        passages=0,
+        best_score=None,
+        tokens=Tokens(prompt=10, completion=5),
+        times=Times(0.0),
+        share=share,
+        cost=request_cost(share, price),
+        simulated=True,
+    )
+    return replace(record, **fields)
 
 
 class Clock:
@@ -75,13 +103,14 @@ class Process:
     day: Clock = field(default_factory=Clock)
     price: GpuPrice = PRICE
     records: list[RequestRecord] = field(default_factory=list)
+    longest_gap_s: float = 0.0
     jobs: int = 0
 
     def __post_init__(self) -> None:
         self.meter = Meter(clock=self.clock)
-        self.sink = LedgerSink(
-            self.database, self.price, self.meter, simulated=True, time_of_day=self.day, clock=self.clock
-        )
+        clocks = {"time_of_day": self.day, "clock": self.clock}
+        policy = Policy(longest_gap_s=self.longest_gap_s)
+        self.sink = LedgerSink(self.database, self.price, self.meter, simulated=True, policy=policy, **clocks)
 
     def job(self, tenant: str = "acme", key_id: str = "k1", model: str = "plain") -> Job:
         self.jobs += 1
@@ -96,28 +125,23 @@ class Process:
         return job
 
     def record(self, job: Job, outcome: Outcome, tokens: Tokens) -> None:
-        took = Times(0.0, ended=1.0, search_s=0.1 if job.searched else None)
-        record = RequestRecord(
+        apportioned = None
+        if outcome == "complete" and self.meter.rates is not None:
+            apportioned = self.meter.rates.prefill_of(job.share.busy_s, tokens)
+        record = request_record(
+            job.share,
+            self.price,
             id=job.id,
             started_at=self.day() - 1,
-            endpoint="chat",
             model=job.model,
             engine_model=job.model,
-            adapter=None,
-            knowledge=None,
             tenant=job.tenant,
             key_id=job.key_id,
-            stream=False,
             outcome=outcome,
-            status=200,
-            error_code=None,
-            passages=0,
-            best_score=None,
             tokens=tokens,
-            times=took,
-            share=job.share,
-            cost=request_cost(job.share, self.price),
-            simulated=True,
+            times=Times(0.0, ended=1.0, search_s=0.1 if job.searched else None),
+            prefill_s=apportioned,
+            prefill_apportioned=apportioned is not None,
         )
         self.records.append(record)
         self.sink.record(record)

@@ -109,13 +109,34 @@ async def test_documents_are_managed_by_operators_and_scoped(tmp_path: Path) -> 
         assert (await call("POST", "/search", operator, **search))[1]["data"] == []
 
 
-async def test_with_keys_nothing_is_open_but_health_and_metrics(stack: Running) -> None:
+async def test_with_keys_nothing_is_open_but_health(stack: Running) -> None:
     stack.gateway.keys.create("acme", [EVERYONE], "user")
     async with aiohttp.ClientSession() as http:
-        expected = {"/livez": 200, "/readyz": 200, "/metrics": 200, "/version": 200, "/v1/models": 401}
+        expected = {"/livez": 200, "/readyz": 200, "/metrics": 401, "/version": 200, "/v1/models": 401}
         for path, status in expected.items():
             async with http.get(stack.url + path) as response:
                 assert response.status == status, path
+
+
+async def test_metrics_name_tenants_and_need_the_scrapers_token_or_an_operators_key(tmp_path: Path) -> None:
+    token = "a-token-for-prometheus"
+    settings = settings_for(tmp_path, server={"metrics_token": token})
+    async with running(settings) as found, aiohttp.ClientSession() as http:
+
+        async def scrape(path: str = "/metrics", **headers: str) -> tuple[int, str]:
+            async with http.get(found.url + path, headers=headers) as response:
+                return response.status, await response.text()
+
+        assert (await scrape())[0] == 200  # without any key there are no tenants to name
+        operator = found.gateway.keys.create("acme", [EVERYONE], "operator")
+        user = found.gateway.keys.create("acme", [EVERYONE], "user")
+        status, said = await scrape()
+        assert (status, "scrape_config" in said) == (401, True)
+        for wrong, expected in ((token + "x", 401), (token[:-1], 401), ("", 401), ("é", 401), (user, 403)):
+            assert (await scrape(Authorization=f"Bearer {wrong}"))[0] == expected, wrong
+        for right in (token, operator):
+            assert (await scrape(Authorization=f"Bearer {right}"))[0] == 200
+        assert (await scrape("/v1/models", Authorization=f"Bearer {token}"))[0] == 401
 
 
 @pytest.mark.parametrize(

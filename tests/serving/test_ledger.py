@@ -1,41 +1,21 @@
 """The ledger, in SQLite and in PostgreSQL: what was written is there, what was killed is settled, old ones are kept."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from serving.accounting.ledger.database import Database, LedgerError
+from serving.accounting.ledger.database import LedgerError
+from serving.accounting.ledger.importing import import_file
 from serving.accounting.ledger.opening import existing_database
-from serving.accounting.ledger.postgres import PostgresDatabase
 from serving.accounting.ledger.queries import spent
 from serving.accounting.ledger.retention import Retention
 from serving.accounting.ledger.schema import VERSION
 from serving.accounting.ledger.sqlite import SqliteDatabase
+from serving.accounting.ledger.statement import statement
 from tests.serving.books import Clock, Process
-
-Open = Callable[[], Database]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens the test's ledger as often as a test likes, each time as another process would."""
-    url = None
-    if request.param == "postgresql":
-        cluster = request.getfixturevalue("postgres")
-        cluster.run_sql("DROP SCHEMA IF EXISTS breakeven_ledger CASCADE")
-        url = cluster.url()
-    opened: list[Database] = []
-
-    def opening() -> Database:
-        opened.append(PostgresDatabase(url) if url else SqliteDatabase(tmp_path / "ledger.db"))
-        return opened[-1]
-
-    yield opening
-    for database in opened:
-        database.close()
+from tests.serving.ledgers import Open
 
 
 def test_what_each_key_spent_since_then(open_ledger: Open) -> None:
@@ -170,3 +150,74 @@ def test_a_ledger_of_the_first_version_keeps_every_row(tmp_path: Path) -> None:
             0.5,
             1_760_000_012.0,
         )
+
+
+def past(path: Path) -> None:
+    """Two lives in a SQLite ledger: one that ended well, one that was killed."""
+    first = Process(SqliteDatabase(path))
+    for number in range(7):
+        first.ask(2.0, tenant=f"t{number}")
+        first.wait(5)
+        first.written()
+    first.sink.close()
+    killed = Process(SqliteDatabase(path), day=first.day)
+    killed.job(tenant="gone").enter()
+    killed.wait(3)
+    killed.written()
+    killed.kill()
+
+
+def test_a_ledger_file_is_taken_over_once_and_stays_as_it_is(
+    open_ledger: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "home" / "ledger.db"
+    past(path)
+    into = open_ledger()
+    own = Process(into)
+    own.ask(1.0)
+    own.written()
+    assert import_file(path, into) == 8
+    assert "2 runs with 8 requests" in caplog.text
+    old = SqliteDatabase(path)
+    whole = statement(old, 0.0, 1e12)
+    found = statement(into, 0.0, 1e12)
+    assert found.requests == whole.requests + 1
+    assert float(found.billed_usd) == pytest.approx(float(whole.billed_usd) + 0.001)
+    assert abs(found.difference_usd) < Decimal("1e-6")
+    assert "gone" in {tenant for tenant, _ in spent(into, 0.0)}
+    caplog.clear()
+    assert import_file(path, into) == 0
+    assert caplog.text == ""
+    assert statement(into, 0.0, 1e12) == found
+    # What was added to the file meanwhile comes, too: whoever goes back and forth loses nothing.
+    again = Process(SqliteDatabase(path))
+    again.ask(2.0)
+    again.sink.close()
+    assert import_file(path, into) == 1
+    assert import_file(path.with_name("none.db"), into) == 0
+    assert not path.with_name("none.db").exists()
+
+
+def test_a_run_whose_import_was_broken_off_is_taken_anew(open_ledger: Open, tmp_path: Path) -> None:
+    path = tmp_path / "home" / "ledger.db"
+    past(path)
+    into = open_ledger()
+    import_file(path, into)
+    whole = statement(into, 0.0, 1e12)
+    # As a kill leaves it: some rows, and no run.
+    into.write([("DELETE FROM runs", [()]), ("DELETE FROM periods WHERE seq > ?", [(0,)])])
+    assert statement(into, 0.0, 1e12).requests == 0
+    assert import_file(path, into) == 8
+    assert statement(into, 0.0, 1e12) == whole
+
+
+def test_runs_that_live_or_are_too_old_are_not_taken_over(open_ledger: Open, tmp_path: Path) -> None:
+    path = tmp_path / "home" / "ledger.db"
+    past(path)
+    living = Process(SqliteDatabase(path))
+    living.ask(1.0)
+    living.written()
+    into = open_ledger()
+    assert import_file(path, into, since=2e6) == 0
+    assert import_file(path, into) == 8
+    living.sink.close()

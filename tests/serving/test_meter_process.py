@@ -23,7 +23,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner, Result
 
 from breakeven.main import command_line
-from serving.accounting.ledger.focus import COLUMNS
 from serving.accounting.ledger.sqlite import SqliteDatabase
 from serving.accounting.ledger.statement import Statement, statement
 from tests.serving.books import Clock, Process
@@ -110,7 +109,7 @@ def breakeven(home: Path, *arguments: object) -> Result:
 
 def check(found: Statement) -> None:
     assert abs(found.difference_usd) <= abs(found.billed_usd) / 1000 + Decimal("1e-8"), found
-    assert found.billed_s == pytest.approx(found.busy_s + found.host_s + found.idle_s, rel=1e-3)
+    assert found.billed_s == pytest.approx(found.busy_s + found.host_s + found.idle_s + found.down_s, rel=1e-3)
 
 
 def test_windows_add_up_through_kill_and_restart(tmp_path: Path) -> None:
@@ -147,9 +146,14 @@ def test_windows_add_up_through_kill_and_restart(tmp_path: Path) -> None:
     assert whole.lost_usd > 0
     assert float(whole.in_progress_usd) == pytest.approx(0, abs=1e-7)
     # At most a second of the first life is missing; a busy test machine is granted two more.
-    (began, seen, billed), _ = ledger.rows("SELECT started_at, seen_at, billed_s FROM runs ORDER BY started_at")
+    runs = ledger.rows("SELECT started_at, seen_at, billed_s, ending FROM runs ORDER BY started_at")
+    (began, seen, billed, _), down, (_, last, *_) = runs
     assert killed - 3.0 <= seen <= killed + 0.5
     assert billed == pytest.approx(seen - began, abs=0.1)
+    # And no second is between the two lives: the machine was paid for while the gateway restarted.
+    assert down[3] == "down"
+    assert whole.down_s == pytest.approx(down[2])
+    assert whole.billed_s == pytest.approx(last - began, abs=0.2)
     edges += [edges[1] + 0.3, 1e12]
     parts = [statement(ledger, since, until) for since, until in zip(sorted(edges), sorted(edges)[1:], strict=False)]
     for part in parts:
@@ -231,43 +235,3 @@ def test_exports_add_up_to_the_bill(past: Path, tmp_path: Path) -> None:
     assert breakeven(past, "ledger", "export", "--format", "parquet").exit_code == 1
     assert breakeven(past, "ledger", "export", "--since", "yesterday").exit_code == 1
     assert breakeven(tmp_path, "ledger", "export").exit_code == 1
-
-
-# From the specification of FOCUS 1.0: columns that must be there and hold something; those that must be there and may
-# be null; the others are there or not as they apply.
-FOCUS_NOT_NULL = {
-    "BilledCost", "BillingAccountId", "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart", "ChargeCategory",
-    "ChargeFrequency", "ChargePeriodEnd", "ChargePeriodStart", "ContractedCost", "EffectiveCost", "InvoiceIssuerName",
-    "ListCost", "PricingQuantity", "PricingUnit", "ProviderName", "PublisherName", "ServiceCategory", "ServiceName",
-}  # fmt: skip
-FOCUS_MAY_BE_NULL = {
-    "AvailabilityZone", "BillingAccountName", "ChargeClass", "ChargeDescription", "CommitmentDiscountCategory",
-    "CommitmentDiscountId", "CommitmentDiscountName", "CommitmentDiscountStatus", "CommitmentDiscountType",
-    "ConsumedQuantity", "ConsumedUnit", "ContractedUnitPrice", "ListUnitPrice", "PricingCategory", "RegionId",
-    "RegionName", "ResourceId", "ResourceName", "ResourceType", "SkuId", "SkuPriceId", "SubAccountId",
-    "SubAccountName", "Tags",
-}  # fmt: skip
-FOCUS_DECIMALS = {
-    "BilledCost", "ContractedCost", "EffectiveCost", "ListCost", "ListUnitPrice", "ContractedUnitPrice",
-    "PricingQuantity", "ConsumedQuantity",
-}  # fmt: skip
-
-
-def test_focus_keeps_to_its_specification(past: Path) -> None:
-    assert len(FOCUS_NOT_NULL | FOCUS_MAY_BE_NULL) == 43
-    assert {name for name in COLUMNS if not name.startswith("x_")} == FOCUS_NOT_NULL | FOCUS_MAY_BE_NULL
-    done = breakeven(past, "ledger", "export", "--format", "focus")
-    rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    billed = float(statement(SqliteDatabase(past / "ledger.db"), *ALWAYS).billed_usd)
-    assert sum(float(row["BilledCost"]) for row in rows) == pytest.approx(billed, rel=1e-3)
-    for row in rows:
-        assert all(row[name] != "" for name in FOCUS_NOT_NULL), row
-        assert all(Decimal(row[name]).is_finite() for name in FOCUS_DECIMALS)
-        assert row["ChargeCategory"] == "Usage" and row["ChargeFrequency"] == "Usage-Based"
-        assert row["BillingCurrency"] == "USD" and row["PricingCategory"] == "Standard"
-        assert row["BillingPeriodStart"] < row["BillingPeriodEnd"] and row["ChargePeriodStart"] < row["ChargePeriodEnd"]
-        assert row["BillingPeriodStart"] <= row["ChargePeriodEnd"] <= row["BillingPeriodEnd"]
-        assert all(row[name].endswith("Z") and len(row[name]) == 20 for name in row if "Period" in name)
-        priced = Decimal(row["ListUnitPrice"]) * Decimal(row["PricingQuantity"])
-        assert float(priced) == pytest.approx(float(row["ListCost"]), abs=1e-9)
-        assert isinstance(json.loads(row["Tags"]), dict)

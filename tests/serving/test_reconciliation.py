@@ -12,21 +12,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from serving.accounting.cost import GpuPrice
+from serving.accounting.engine_rates import engine_rates
 from serving.accounting.ledger.database import Step, Unwritten
+from serving.accounting.ledger.export import lines
 from serving.accounting.ledger.sqlite import SqliteDatabase
 from serving.accounting.ledger.statement import Statement, statement
 from serving.accounting.record import Outcome, Tokens
+from serving.accounting.stages import STAGES
 from tests.serving.books import PRICE, Clock, Job, Process
 
 ALWAYS = (0.0, 1e12)
 OUTCOMES = st.sampled_from(["complete", "abstained", "error", "cancelled"])
+LONGEST_GAP_S = 60.0
 DEAR = GpuPrice("dear", (), Decimal("36"), "test", "2026-01-01", "assumed")
 
 
 def check(found: Statement, billed_usd: float | None = None) -> None:
     bound = abs(found.billed_usd) / 1000 + Decimal("1e-7")
     assert abs(found.difference_usd) <= bound, found
-    assert found.billed_s == pytest.approx(found.busy_s + found.host_s + found.idle_s, abs=1e-6)
+    assert found.billed_s == pytest.approx(found.busy_s + found.host_s + found.idle_s + found.down_s, abs=1e-6)
     if billed_usd is not None:
         assert float(found.billed_usd) == pytest.approx(billed_usd, rel=1e-3, abs=1e-7)
 
@@ -58,6 +62,7 @@ class Bills(RuleBasedStateMachine):
         self.owed_usd = 0.0  # of all lives, by our own sums
         self.lives = 0
         self.marks = [self.day()]
+        self.seen = -1e12
 
     @initialize()
     def begin(self) -> None:
@@ -65,10 +70,19 @@ class Bills(RuleBasedStateMachine):
 
     def start(self, price: GpuPrice) -> None:
         self.database = Away(Path(self.folder.name) / "ledger.db")
-        self.process = Process(self.database, self.clock, self.day, price)
+        self.process = Process(self.database, self.clock, self.day, price, longest_gap_s=LONGEST_GAP_S)
         self.began = self.known = self.clock()
+        self.bill_gap(price)
+        self.latest = self.day()
         self.alive = True
         self.lives += 1
+
+    def bill_gap(self, price: GpuPrice) -> None:
+        """Since any gateway was seen in the ledger, by its own clock that is never set back."""
+        gap = self.day() - self.seen
+        if 0 < gap <= LONGEST_GAP_S:
+            self.owed_usd += gap * float(price.usd_per_hour) / 3600
+            self.seen = self.day()
 
     @precondition(lambda self: not self.alive)
     @rule(price=st.sampled_from([PRICE, DEAR]), down=st.floats(0, 100))
@@ -104,15 +118,22 @@ class Bills(RuleBasedStateMachine):
         self.jobs.pop(which % len(self.jobs)).end(outcome, Tokens(prompt=10, completion=1))
 
     @precondition(lambda self: self.alive)
+    @rule(prefill_s=st.floats(0, 1), decode_s=st.floats(0, 1))
+    def engine_measures(self, prefill_s: float, decode_s: float) -> None:
+        self.process.meter.rates = engine_rates(7, (0.0, prefill_s, decode_s), 70, 7) or self.process.meter.rates
+
+    @precondition(lambda self: self.alive)
     @rule()
     def tick(self) -> None:
         self.database.tried.clear()
+        self.latest = max(self.latest, self.day())
         self.process.sink.tick()
         if self.database.away:
             assert self.database.tried.wait(5)
             return
         assert self.process.sink.flush()
         self.known = self.clock()
+        self.seen = max(self.seen, self.latest)
         self.marks.append(self.day())
 
     @precondition(lambda self: self.alive)
@@ -141,6 +162,7 @@ class Bills(RuleBasedStateMachine):
             self.jobs.pop().end("error")
         self.settle_life(self.clock())
         self.process.sink.close()
+        self.seen = max(self.seen, self.latest, self.day())
 
     def settle_life(self, until: float) -> None:
         self.owed_usd += (until - self.began) * float(self.process.price.usd_per_hour) / 3600
@@ -172,6 +194,11 @@ class Bills(RuleBasedStateMachine):
             self.process = last
             self.every_window_adds_up()
             assert abs(found.in_progress_usd) < Decimal("1e-6")
+            exported = list(lines(last.database, *ALWAYS))
+            billed_usd = sum(Decimal(line["allocation_usd"]) for line in exported)
+            by_stage = sum(Decimal(line[f"{stage}_usd"]) for line in exported for stage in STAGES)
+            for whole in (billed_usd, by_stage):
+                assert float(whole) == pytest.approx(float(found.billed_usd), rel=1e-3, abs=1e-7)
         self.folder.cleanup()
 
 

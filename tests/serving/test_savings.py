@@ -1,40 +1,17 @@
 """What abstentions save, against sums that anyone can do by hand."""
 
 from dataclasses import replace
-from decimal import Decimal
 
 import pytest
 
-from serving.accounting.cost import GpuPrice, request_cost
-from serving.accounting.record import Outcome, RequestRecord, Share, Times, Tokens
+from serving.accounting.record import Outcome, RequestRecord, Share, Tokens
 from serving.accounting.savings import AbstentionSavings, Saved
-
-PRICE = GpuPrice("gpu", (), Decimal("3.60"), "test", "2026-01-01", "assumed")  # a tenth of a cent a second
+from tests.serving.books import request_record
 
 
 def record(model: str, outcome: Outcome, prompt: int = 0, completion: int = 0, busy_s: float = 0.0) -> RequestRecord:
-    return RequestRecord(
-        id="r",
-        started_at=0,
-        endpoint="chat",
-        model=model,
-        engine_model="e",
-        adapter=None,
-        knowledge="kb",
-        tenant="t",
-        key_id="k",
-        stream=False,
-        outcome=outcome,
-        status=200,
-        error_code=None,
-        passages=0,
-        best_score=None,
-        tokens=Tokens(prompt=prompt, completion=completion),
-        times=Times(0.0),
-        share=Share(busy_s, 5.0),
-        cost=request_cost(Share(busy_s, 5.0), PRICE),
-        simulated=False,
-    )
+    tokens = Tokens(prompt=prompt, completion=completion)
+    return request_record(Share(busy_s, 5.0), model=model, knowledge="kb", outcome=outcome, tokens=tokens)
 
 
 def test_tokens_of_the_same_model_at_the_cost_of_all() -> None:

@@ -15,7 +15,19 @@ import orjson
 
 from serving.accounting.cost import GpuPrice
 from serving.accounting.ledger.database import Step
-from serving.accounting.ledger.rows import UNWRITTEN, Columns, count, remainder_row, request_row, route_row, step
+from serving.accounting.ledger.rows import (
+    COUNTS,
+    UNWRITTEN,
+    Columns,
+    Run,
+    count,
+    period_row,
+    remainder_row,
+    request_row,
+    route_row,
+    run_row,
+    step,
+)
 from serving.accounting.meter import Bill
 from serving.accounting.record import RequestRecord, Share, Unfinished
 
@@ -24,8 +36,6 @@ QUIET_PERIOD_S, PERIOD_S = 60.0, 10.0
 # Records that wait for a database that is away; beyond that the oldest become one row per period.
 MOST_WAITING = 100_000
 _MOST_RUNNING = 1000
-# What a period counts, over its queries.
-_COUNTS = ("queries", "answered", "abstained", "searched", "prompt_tokens", "cached_tokens", "completion_tokens")
 _NO_BILL = Bill(0.0, 0.0, 0.0, 0.0)
 
 
@@ -48,7 +58,7 @@ class _Period:
     began: float
     start: Bill
     settled: Share = Share()
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
 
 
 class Books:
@@ -115,46 +125,21 @@ class Books:
     def _turn(self) -> None:
         """The open period's row as it is now."""
         period, bill = self._period, self._bill
-        self._periods[period.seq] = {
-            "run_id": self._run_id,
-            "seq": period.seq,
-            "began_at": period.began_at,
-            "ended_at": self._seen_at,
-            "billed_s": bill.billed_s - period.start.billed_s,
-            "busy_s": bill.busy_s - period.start.busy_s,
-            "host_s": bill.host_s - period.start.host_s,
-            "idle_s": bill.idle_s - period.start.idle_s,
-            "settled_busy_s": period.settled.busy_s,
-            "settled_host_s": period.settled.host_s,
-            "settled_idle_s": period.settled.idle_s,
-            "pool_s": bill.unallocated_idle_s,
-            **period.counts,
-        }
+        start = period.start
+        grown = Bill(
+            bill.billed_s - start.billed_s,
+            bill.busy_s - start.busy_s,
+            bill.idle_s - start.idle_s,
+            bill.unallocated_idle_s,
+            bill.host_s - start.host_s,
+        )
+        when = (period.began_at, self._seen_at)
+        self._periods[period.seq] = period_row(self._run_id, period.seq, when, grown, period.settled, period.counts)
 
     def _run(self, ending: str | None) -> Columns:
-        bill, price = self._bill, self._price
-        running = [asdict(request) for request in self._running[:_MOST_RUNNING]]
-        return {
-            "run_id": self._run_id,
-            "started_at": self._started_at,
-            "seen_at": self._seen_at,
-            "ended_at": self._seen_at if ending else None,
-            "ending": ending,
-            "price_id": price.id,
-            "usd_per_hour": str(price.usd_per_hour),
-            "price_source": price.source,
-            "price_as_of": price.as_of,
-            "simulated": int(self._simulated),
-            "billed_s": bill.billed_s,
-            "busy_s": bill.busy_s,
-            "host_s": bill.host_s,
-            "idle_s": bill.idle_s,
-            "unallocated_idle_s": bill.unallocated_idle_s,
-            "settled_busy_s": self._settled.busy_s,
-            "settled_host_s": self._settled.host_s,
-            "settled_idle_s": self._settled.idle_s,
-            "running": orjson.dumps(running).decode(),
-        }
+        running = orjson.dumps([asdict(request) for request in self._running[:_MOST_RUNNING]]).decode()
+        run = Run(self._run_id, self._started_at, self._seen_at, ending, self._simulated)
+        return run_row(run, self._price, self._bill, self._settled, running)
 
     def _make_room(self) -> int:
         over = len(self._waiting) - MOST_WAITING

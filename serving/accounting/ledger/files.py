@@ -14,7 +14,7 @@ Line = Mapping[str, Any]
 _AT_ONCE = 10_000
 # US dollars to a tenth of a nano-dollar, as the ledger keeps them.
 _MONEY = pa.decimal128(28, 10)
-_FLAGS = ("stream", "tokens_estimated", "simulated")
+_FLAGS = ("stream", "tokens_estimated", "prefill_apportioned", "simulated")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

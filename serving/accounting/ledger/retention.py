@@ -24,11 +24,15 @@ class Retention:
     days: float
     _next_at: float = field(default=0.0, init=False)
 
+    def limit(self, now: float) -> float:
+        """What ended before this is too old (seconds since 1970)."""
+        return now - self.days * _DAY_S
+
     def apply(self, database: Database, now: float) -> None:
         """Once an hour, or at once while there is more; in the writer's thread."""
         if now < self._next_at:
             return
-        limit = now - self.days * _DAY_S
+        limit = self.limit(now)
         try:
             old = database.rows(_OLD, (limit,))
             database.write([(sql, old) for sql in (_ROUTES, _REQUESTS, _PERIODS)] + [(_RUNS, [(limit,)])])

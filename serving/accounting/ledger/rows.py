@@ -1,10 +1,12 @@
 """Records as rows of the ledger's tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from serving.accounting.cost import GpuPrice, money, request_cost
 from serving.accounting.ledger.database import Step, Values
+from serving.accounting.meter import Bill
 from serving.accounting.record import RequestCost, RequestRecord, Routed, Share, Unfinished
 
 # Outcomes of rows that no answer left: what ran when a process was killed, and what could not be written.
@@ -13,6 +15,20 @@ NOBODY = "-"
 _LONGEST = 256
 _MOST_TOKENS = 10**9
 Columns = Mapping[str, Any]
+# What a period counts, over its queries.
+COUNTS = ("queries", "answered", "abstained", "searched", "prompt_tokens", "cached_tokens", "completion_tokens")
+_NO_COUNTS = dict.fromkeys(COUNTS, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One life of a gateway; `seen_at` (seconds since 1970) is its end once it has an `ending`."""
+
+    id: str
+    started_at: float
+    seen_at: float
+    ending: str | None
+    simulated: bool
 
 
 def step(table: str, rows: Iterable[Columns], *, key: Sequence[str] = ()) -> list[Step]:
@@ -68,6 +84,7 @@ def request_row(record: RequestRecord, run_id: str, period: int) -> Columns:
         "search_s": times.search_s,
         "rerank_s": times.rerank_s,
         "prefill_s": record.prefill_s,
+        "prefill_apportioned": int(record.prefill_apportioned),
         "route_s": 0.0 if record.routing is None else record.routing.share.busy_s,
         "simulated": int(record.simulated),
         **_cost(share, record.cost),
@@ -90,6 +107,57 @@ def route_row(request_id: str, routed: Routed, price: GpuPrice) -> Columns:
         "idle_s": routed.share.idle_s,
         "usage_usd": money(cost.usage_usd),
         "allocation_usd": money(cost.allocation_usd),
+    }
+
+
+def period_row(
+    run_id: str,
+    seq: int,
+    when: tuple[float, float],
+    grown: Bill,
+    settled: Share = Share(),
+    counts: Mapping[str, int] = _NO_COUNTS,
+) -> Columns:
+    """A piece of a run's bill: by how much it has `grown`, and how much idle time nobody had drawn at its end."""
+    return {
+        "run_id": run_id,
+        "seq": seq,
+        "began_at": when[0],
+        "ended_at": when[1],
+        "billed_s": grown.billed_s,
+        "busy_s": grown.busy_s,
+        "host_s": grown.host_s,
+        "idle_s": grown.idle_s,
+        "settled_busy_s": settled.busy_s,
+        "settled_host_s": settled.host_s,
+        "settled_idle_s": settled.idle_s,
+        "pool_s": grown.unallocated_idle_s,
+        **counts,
+    }
+
+
+def run_row(run: Run, price: GpuPrice, bill: Bill, settled: Share = Share(), running: str = "[]") -> Columns:
+    """A run and its bill so far. `running`: the requests that run, as JSON."""
+    return {
+        "run_id": run.id,
+        "started_at": run.started_at,
+        "seen_at": run.seen_at,
+        "ended_at": run.seen_at if run.ending else None,
+        "ending": run.ending,
+        "price_id": price.id,
+        "usd_per_hour": str(price.usd_per_hour),
+        "price_source": price.source,
+        "price_as_of": price.as_of,
+        "simulated": int(run.simulated),
+        "billed_s": bill.billed_s,
+        "busy_s": bill.busy_s,
+        "host_s": bill.host_s,
+        "idle_s": bill.idle_s,
+        "unallocated_idle_s": bill.unallocated_idle_s,
+        "settled_busy_s": settled.busy_s,
+        "settled_host_s": settled.host_s,
+        "settled_idle_s": settled.idle_s,
+        "running": running,
     }
 
 

@@ -2,9 +2,10 @@
 
 `runs`: one process's life and its bill so far. `periods`: that bill in pieces of seconds to a minute, each with what
 was settled in it. `requests`: one row each, in the period in which it was settled. `routes`: what a router took.
+`scaling`: how many engines and gateways there were from then on.
 """
 
-VERSION = 2
+VERSION = 4
 
 _FIRST = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -79,8 +80,17 @@ CREATE INDEX requests_period ON requests (run_id, period);
 CREATE INDEX requests_ended_at ON requests (ended_at);
 """
 
+_THIRD = "ALTER TABLE requests ADD COLUMN prefill_apportioned INTEGER NOT NULL DEFAULT 0;"
+
+_FOURTH = """
+CREATE TABLE scaling (
+    at REAL NOT NULL, gateway TEXT NOT NULL, engines INTEGER NOT NULL, gateways INTEGER NOT NULL,
+    accelerators REAL NOT NULL
+);
+"""
+
 # Steps by the version that they lead to.
-_STEPS = {1: _FIRST, 2: _SECOND}
+_STEPS = {1: _FIRST, 2: _SECOND, 3: _THIRD, 4: _FOURTH}
 
 
 def statements(version: int) -> list[str]:

@@ -11,10 +11,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from serving.accounting.cost import GpuPrice
 from serving.accounting.ledger.books import Books, Snapshot
 from serving.accounting.ledger.database import Database, LedgerError, Step, Unwritten
+from serving.accounting.ledger.gap import bill_gap
 from serving.accounting.ledger.recovery import RELEASE_LOST, settle_dead_runs
 from serving.accounting.ledger.retention import Retention
 from serving.accounting.meter import Meter
@@ -26,10 +28,19 @@ TICK_S = 0.5
 _CLOSE_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decided. `longest_gap_s`: up to which the time since the last run is billed."""
+
+    retention: Retention | None = None
+    longest_gap_s: float = 0.0
+
+
 class LedgerSink:
     """Owns one writer thread from construction to `close`. Raises LedgerError; logs what killed processes left.
 
-    `time_of_day` and `clock` are in seconds, since 1970 and since any moment.
+    `time_of_day` and `clock` are in seconds, since 1970 and since any moment. `down_s`: of the time before this run,
+    what was billed, in seconds of an accelerator.
     """
 
     def __init__(
@@ -39,12 +50,12 @@ class LedgerSink:
         meter: Meter,
         *,
         simulated: bool,
-        retention: Retention | None = None,
+        policy: Policy = Policy(),
         time_of_day: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.database, self.run_id = database, uuid.uuid4().hex
-        self._meter, self._retention = meter, retention
+        self._meter, self._retention = meter, policy.retention
         self._time_of_day, self._clock = time_of_day, clock
         self._at = 0.0
         self._records: list[RequestRecord] = []
@@ -55,6 +66,8 @@ class LedgerSink:
             raise LedgerError(f"the run {self.run_id} is in the ledger already; start again")
         for said in settle_dead_runs(database):
             logger.warning("%s", said)
+        began, longest_s = self._at - meter.age_s, policy.longest_gap_s
+        self.down_s = bill_gap(database, price, began, longest_s, meter.accelerators, simulated=simulated)
         self._failed = False
         self.given_up = 0
         self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)

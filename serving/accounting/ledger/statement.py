@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from serving.accounting.ledger.database import Database
+from serving.accounting.ledger.gap import DOWN
 from serving.accounting.ledger.rows import LOST, UNWRITTEN
 
 _EVERY = (0, 1)
 _BILL = (
     "SELECT runs.usd_per_hour, SUM(periods.billed_s), SUM(periods.busy_s), SUM(periods.host_s), SUM(periods.idle_s), "
-    "SUM(settled_busy), SUM(settled_host), SUM(settled_idle) FROM ("
+    "SUM(settled_busy), SUM(settled_host), SUM(settled_idle), "
+    f"SUM(CASE WHEN runs.ending = '{DOWN}' THEN periods.idle_s ELSE 0 END) FROM ("
     "SELECT run_id, billed_s, busy_s, host_s, idle_s, settled_busy_s AS settled_busy, settled_host_s AS settled_host, "
     "settled_idle_s AS settled_idle FROM periods WHERE ended_at > ? AND ended_at <= ?"
     ") AS periods JOIN runs ON runs.run_id = periods.run_id WHERE runs.simulated IN (?, ?) GROUP BY runs.usd_per_hour"
@@ -38,6 +40,8 @@ class Statement:
     busy_s: float
     host_s: float
     idle_s: float
+    # The time between two runs, as far as it is billed: no gateway was there to use the machine.
+    down_s: float
     requests: int
     billed_usd: Decimal
     # Whole, abstained, failed and cancelled ones; of which the usage cost.
@@ -49,11 +53,12 @@ class Statement:
     in_progress_usd: Decimal
     # Idle time that no request had drawn at the end, less the same at the beginning.
     idle_not_drawn_usd: Decimal
+    down_usd: Decimal
 
     @property
     def difference_usd(self) -> Decimal:
         """Should be nothing but rounding."""
-        parts = self.requests_usd + self.lost_usd + self.in_progress_usd + self.idle_not_drawn_usd
+        parts = self.requests_usd + self.lost_usd + self.in_progress_usd + self.idle_not_drawn_usd + self.down_usd
         return self.billed_usd - parts
 
 
@@ -61,16 +66,17 @@ def statement(ledger: Database, since: float, until: float, *, simulated: bool |
     """Of the periods that end after `since` and not after `until` (seconds since 1970), at every gateway that writes
     into this ledger; `simulated`: only of simulated engines, or only of real ones. Raises LedgerError."""
     bounds = (since, until, *(_EVERY if simulated is None else (int(simulated), int(simulated))))
-    billed_s = busy_s = host_s = idle_s = 0.0
-    billed = in_progress = not_drawn = Decimal(0)
+    billed_s = busy_s = host_s = idle_s = down_s = 0.0
+    billed = in_progress = not_drawn = down = Decimal(0)
     for usd_per_hour, *seconds in ledger.rows(_BILL, bounds):
-        run_billed_s, run_busy_s, run_host_s, run_idle_s, busy, host, idle = seconds
+        run_billed_s, run_busy_s, run_host_s, run_idle_s, busy, host, idle, run_down_s = seconds
         billed_s, busy_s = billed_s + run_billed_s, busy_s + run_busy_s
-        host_s, idle_s = host_s + run_host_s, idle_s + run_idle_s
+        host_s, idle_s, down_s = host_s + run_host_s, idle_s + run_idle_s - run_down_s, down_s + run_down_s
         usd_per_s = Decimal(usd_per_hour) / 3600
         billed += Decimal(run_billed_s) * usd_per_s
         in_progress += Decimal(run_busy_s - busy + run_host_s - host) * usd_per_s
-        not_drawn += Decimal(run_idle_s - idle) * usd_per_s
+        not_drawn += Decimal(run_idle_s - run_down_s - idle) * usd_per_s
+        down += Decimal(run_down_s) * usd_per_s
     requests, spent, used, lost = 0, Decimal(0), Decimal(0), Decimal(0)
     for outcome, count, allocation, usage in ledger.rows(_ROWS, bounds):
         if outcome in (LOST, UNWRITTEN):
@@ -86,6 +92,7 @@ def statement(ledger: Database, since: float, until: float, *, simulated: bool |
         busy_s=busy_s,
         host_s=host_s,
         idle_s=idle_s,
+        down_s=down_s,
         requests=requests,
         billed_usd=billed,
         requests_usd=spent,
@@ -93,4 +100,5 @@ def statement(ledger: Database, since: float, until: float, *, simulated: bool |
         lost_usd=lost,
         in_progress_usd=in_progress,
         idle_not_drawn_usd=not_drawn,
+        down_usd=down,
     )

@@ -25,7 +25,7 @@ A10G = GpuPrice("a10g", (), Decimal("1.50"), "anchor", "2026-11-01", "quoted")
 FULL = Block(
     queries=15, answered=15, prompt_tokens=21_000, completion_tokens=3750, billed_s=30.0, busy_s=30.0, searched=0
 )
-NOTHING = Statement(0, 0, 0, 0, 0, 0, 0, *(Decimal(0) for _ in range(6)))
+NOTHING = Statement(0, 0, 0, 0, 0, 0, 0, 0, *(Decimal(0) for _ in range(7)))
 
 
 def seen(*blocks: Block, simulated: bool = False, price: Decimal = Decimal("1.50")) -> Traffic:

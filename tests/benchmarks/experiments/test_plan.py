@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.errors import PlanError
@@ -19,6 +19,9 @@ COMPARE = {
     "id": "retrieval", "kind": "compare", "concurrency": 1, "requests": 5,
     "variants": {"retrieval": {"model": "a"}, "no_context": {"model": "b"}},
 }  # fmt: skip
+
+
+CHANGE = {"id": "change", "kind": "change", "model": "m", "requests": 8}
 
 
 def plan(tmp_path: Path, *steps: object, **more: object) -> ExperimentPlan:
@@ -45,6 +48,15 @@ def test_variants_differ_in_what_they_say(tmp_path: Path) -> None:
     assert one.load.max_tokens == other.load.max_tokens == 7
 
 
+def test_changes_are_one_cell_whatever_the_defaults_for_other_steps(tmp_path: Path) -> None:
+    others = {"rate": 3, "duration_s": 9, "prompts": "none.jsonl", "max_tokens": 7}
+    (cell,) = plan(tmp_path, CHANGE, defaults=others).cells
+    load = cell.load
+    assert (load.concurrency, load.rate, load.duration_s, load.prompts, load.max_tokens) == (1, None, None, None, 7)
+    asked = workload(plan(tmp_path, CHANGE), cell)
+    assert {str(asked.prompt(number).messages) for number in range(3)} != {str(asked.prompt(0).messages)}
+
+
 def test_a_mix_of_adapters_is_a_model_with_weights(tmp_path: Path) -> None:
     (cell,) = plan(tmp_path, {**SWEEP, "kind": "open", "rate": 1, "repeats": 1, "model": {"a": 3, "b": 1}}).cells
     assert [(target.model, target.weight) for target in cell.load.targets] == [("a", 3), ("b", 1)]
@@ -62,7 +74,7 @@ def test_a_changed_plan_has_another_digest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("step", "says"),
     [
-        ({**SWEEP, "kind": "swep"}, "closed, open, sweep, grid, compare"),
+        ({**SWEEP, "kind": "swep"}, "closed, open, sweep, grid, compare, change"),
         ({**SWEEP, "rates": [1]}, "did you mean 'rate'"),
         ({**SWEEP, "rate": 1}, "give a list of rate"),
         ({**SWEEP, "rate": [-1]}, "above zero"),
@@ -80,6 +92,10 @@ def test_a_changed_plan_has_another_digest(tmp_path: Path) -> None:
         ({**COMPARE, "variants": ["a", "b"]}, "must be `key: value`"),
         ({**GRID, "ignore_eos": "yes"}, "true or false"),
         ("sweep", "must be `key: value`"),
+        ({**CHANGE, "rate": 1}, "need no rate"),
+        ({**CHANGE, "duration_s": 1}, "need no duration_s"),
+        ({**CHANGE, "changes": 1}, "not known"),
+        ({key: value for key, value in CHANGE.items() if key != "requests"}, "either requests or duration_s"),
     ],
 )
 def test_a_mistake_is_answered(tmp_path: Path, step: object, says: str) -> None:
@@ -106,6 +122,7 @@ TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dict
 
 
 @given(TREES)
+@settings(deadline=None)  # it writes files
 def test_any_yaml_is_a_plan_or_a_mistake(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
     path = tmp_path_factory.mktemp("plans") / "plan.yaml"
     path.write_text(yaml.safe_dump({"steps": tree}))
