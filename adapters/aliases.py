@@ -4,6 +4,8 @@ import fcntl
 import json
 import os
 import re
+import secrets
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +16,10 @@ from adapters.errors import TamperedAdapter, UnsafeAdapter
 from adapters.manifest import VERSION_PATTERN
 
 PROD, CANARY = "prod", "canary"
+ANYTHING = "*"
 _FILE = "aliases.json"
 _PATTERN = r"[a-z][a-z-]{0,31}"
+_TURN = threading.Lock()
 _VERSION = VERSION_PATTERN.removesuffix("$")
 
 
@@ -39,14 +43,18 @@ class Aliases:
             raise TamperedAdapter(f"{path} is damaged: delete it and promote a version again")
         return stated
 
-    def change(self, name: str, alias: str, version: str | None, action: Action, cause: Cause) -> None:
-        """Let `alias` mean `version` from now on, or nothing. Logged first; one that changes nothing is not logged."""
+    def change(
+        self, name: str, alias: str, version: str | None, action: Action, cause: Cause, only_from: str | None = ANYTHING
+    ) -> None:
+        """Let `alias` mean `version` from now on, or nothing. Logged first; one that changes nothing is not logged.
+
+        With `only_from` nothing happens if somebody was quicker and it means something else by now."""
         if not re.fullmatch(_PATTERN, alias):
             raise UnsafeAdapter(f"bad alias {alias!r}: use lower-case letters and dashes, such as prod or canary")
         with self.locked():
             present = self.of(name)
             before = present.get(alias)
-            if before == version:
+            if before == version or only_from not in (ANYTHING, before):
                 return
             self.record(action, name, alias, (before, version), cause)
             after = {**present, alias: version}
@@ -82,9 +90,11 @@ class Aliases:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """No other process changes aliases or the log meanwhile."""
+        """No other process changes aliases or the log meanwhile, on other machines too where the filesystem has locks.
+
+        NFS makes a lock of the process out of flock's, which its own threads would walk through."""
         self._root.mkdir(parents=True, exist_ok=True)
-        with (self._root / "registry.lock").open("a") as file:
+        with _TURN, (self._root / "registry.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -110,7 +120,8 @@ def sync_folder(folder: Path) -> None:
 
 def write_whole(path: Path, text: str, beside: Path) -> None:
     """Replace `path`: readers see the old text or the new one. `beside` is where the new one is written first."""
-    fresh = beside / f"{path.name}.{os.getpid()}"
+    # Not the process id: in containers everybody has the same.
+    fresh = beside / f"{path.name}.{secrets.token_hex(6)}"
     with fresh.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

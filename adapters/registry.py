@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TypeVar
 
-from adapters.aliases import PROD, Aliases, sync_folder, write_whole
+from adapters.aliases import ANYTHING, PROD, Aliases, sync_folder, write_whole
 from adapters.audit import AuditLog, Cause
 from adapters.errors import TamperedAdapter, UnknownAdapter, UnsafeAdapter, VersionInUse
 from adapters.manifest import (
@@ -90,6 +90,11 @@ class Registry:
         """Alias -> version id, as promoted."""
         return self._aliases.of(name)
 
+    def state(self) -> dict[str, dict[str, str]]:
+        """Name -> its aliases. Read anew each time: a network filesystem may keep times and sizes back, but not what
+        is in a file that is opened. Raises TamperedAdapter."""
+        return {name: self.aliases(name) for name in self.names()}
+
     def install(
         self,
         folder: Path,
@@ -119,7 +124,7 @@ class Registry:
                 _move(scratch, target)
         installed = self._verified(incoming.name, incoming.version)
         if PROD not in self.aliases(installed.name) and admit(installed):
-            self._aliases.change(installed.name, PROD, installed.version, "install", cause)
+            self._aliases.change(installed.name, PROD, installed.version, "install", cause, only_from=None)
         return installed
 
     def promote(self, name: str, version: str, alias: str = PROD, cause: Cause | None = None) -> AdapterVersion:
@@ -128,8 +133,9 @@ class Registry:
         self._aliases.change(name, alias, version, "promote", cause or Cause(who="program"))
         return promoted
 
-    def rollback(self, name: str, alias: str, cause: Cause) -> str | None:
-        """Let `alias` mean what it meant before; a canary ends instead, which returns None. Raises UnknownAdapter."""
+    def rollback(self, name: str, alias: str, cause: Cause, present: str | None = None) -> str | None:
+        """Let `alias` mean what it meant before; a canary ends instead, which returns None. With `present` only if it
+        still means that version. Raises UnknownAdapter."""
         if alias not in self.aliases(name):
             raise UnknownAdapter(f"{name} has no alias {alias!r}: `breakeven adapters list` shows what there is")
         version = self.previous(name, alias)
@@ -137,7 +143,7 @@ class Registry:
             raise UnknownAdapter(
                 f"{name}@{PROD} has no earlier version that is still installed: promote another version instead"
             )
-        self._aliases.change(name, alias, version, "rollback", cause)
+        self._aliases.change(name, alias, version, "rollback", cause, only_from=present or ANYTHING)
         return version
 
     def previous(self, name: str, alias: str) -> str | None:

@@ -1,4 +1,4 @@
-"""`breakeven keys`: make, list, update and revoke API keys, straight in the file that a running gateway watches."""
+"""`breakeven keys`: make, list, update and revoke API keys, straight where running gateways look for them."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.table import Table
+from rich.table import Column, Table
 
 from breakeven.console import Config, console, output
-from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, KeyStore
+from serving.auth import EVERYONE, LOCAL_TENANT, MOST_REQUESTS, KeyRefused, keys_of
 from serving.settings import load_settings
 from serving.sharing import Budget
 
@@ -17,6 +17,10 @@ app = typer.Typer(help="Make, list, update and revoke API keys.", no_args_is_hel
 BudgetOption = Annotated[
     list[str] | None,
     typer.Option(help="What it may spend in US dollars: `5/day`, `100/month`, both, or `none`.", metavar="USD/WINDOW"),
+]
+RateOption = Annotated[
+    int | None,
+    typer.Option(min=0, max=MOST_REQUESTS, help="Requests that it may send per minute; 0 for no limit.", metavar="N"),
 ]
 WarnAt = Annotated[float | None, typer.Option(help="Share of the budget from which on answers carry a warning.")]
 
@@ -36,11 +40,13 @@ def keys_create(
     note: Annotated[str, typer.Option(help="What it is for.")] = "",
     budget: BudgetOption = None,
     warn_at: WarnAt = None,
+    requests_per_minute: RateOption = None,
     config: Config = None,
 ) -> None:
     """Make an API key and show it once."""
-    store = KeyStore(load_settings(config).home / "keys.db")
-    key = store.create(tenant, group or [EVERYONE], role.value, note, read_budget(budget or [], warn_at))
+    with keys_of(load_settings(config)) as store:
+        limits = (read_budget(budget or [], warn_at), requests_per_minute or None)
+        key = store.create(tenant, group or [EVERYONE], role.value, note, *limits)
     console.print("This key is shown once and stored hashed. From now on every request needs a key.")
     output.print(key, markup=False)
 
@@ -48,29 +54,48 @@ def keys_create(
 @app.command("list")
 def keys_list(config: Config = None) -> None:
     """List keys, without their secrets."""
-    table = Table("id", "tenant", "groups", "role", "budget", "note", "state")
-    for key in KeyStore(load_settings(config).home / "keys.db").list():
+    id = Column("id", no_wrap=True)  # `revoke` needs the whole of it
+    table = Table(id, "tenant", "groups", "role", "budget", "req/min", "note", "state")
+    with keys_of(load_settings(config)) as store:
+        keys = store.list()
+    for key in keys:
         state = "revoked" if key.revoked_at else "in force"
         caller = key.caller
         groups, budget = ", ".join(sorted(caller.groups)), _shown(caller.budget)
-        table.add_row(key.id, caller.tenant, groups, caller.role, budget, key.note, state)
+        rate = str(caller.requests_per_minute or "none")
+        table.add_row(key.id, caller.tenant, groups, caller.role, budget, rate, key.note, state)
     output.print(table)
 
 
 @app.command("update")
-def keys_update(key_id: str, budget: BudgetOption = None, warn_at: WarnAt = None, config: Config = None) -> None:
-    """Set what a key may spend, in place of what it might before; a running gateway knows within a second."""
-    if not budget:
-        raise KeyRefused("nothing to change: give --budget, for example `--budget 5/day --budget 100/month` or `none`")
-    allowed = read_budget(budget, warn_at)
-    KeyStore(load_settings(config).home / "keys.db").set_budget(key_id, allowed)
-    output.print(f"{key_id}: {_shown(allowed)}")
+def keys_update(
+    key_id: str,
+    budget: BudgetOption = None,
+    warn_at: WarnAt = None,
+    requests_per_minute: RateOption = None,
+    config: Config = None,
+) -> None:
+    """Set what a key may spend and send, in place of what it might before; running gateways know within seconds."""
+    if not budget and requests_per_minute is None:
+        raise KeyRefused(
+            "nothing to change: give --budget, for example `--budget 5/day --budget 100/month` or `none`, or "
+            "--requests-per-minute"
+        )
+    allowed = read_budget(budget or [], warn_at)
+    with keys_of(load_settings(config)) as store:
+        if budget:
+            store.set_budget(key_id, allowed)
+            output.print(f"{key_id}: {_shown(allowed)}")
+        if requests_per_minute is not None:
+            store.set_rate(key_id, requests_per_minute or None)
+            output.print(f"{key_id}: {requests_per_minute or 'any number of'} requests per minute")
 
 
 @app.command("revoke")
 def keys_revoke(key_id: str, config: Config = None) -> None:
     """Refuse a key from now on."""
-    KeyStore(load_settings(config).home / "keys.db").revoke(key_id)
+    with keys_of(load_settings(config)) as store:
+        store.revoke(key_id)
     output.print(f"{key_id} is revoked")
 
 

@@ -6,6 +6,7 @@ from retrieval.errors import RetrievalError
 from serving.accounting.ledger.database import LedgerError
 from serving.auth import KeyRefused
 from serving.engine.protocol import EngineFailed
+from serving.errors import StoreUnavailable
 from serving.remote import RemoteError
 from serving.settings import SettingsError
 
@@ -18,4 +19,5 @@ MISTAKES = (
     RemoteError,
     RetrievalError,
     SettingsError,
+    StoreUnavailable,
 )

@@ -18,7 +18,7 @@ from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Appraisal, Economist
 from serving.accounting.ledger.traffic import Traffic
 from serving.app import bind, check_bind, create_app, run, settle
-from serving.auth import KeyStore
+from serving.auth import keys_of
 from serving.engine.device import Device
 from serving.gateway import EconomistFor, PricesFor, open_gateway
 from serving.library import fill_knowledge
@@ -42,9 +42,8 @@ def serve(
 
 
 async def _serve(settings: Settings) -> None:
-    store = KeyStore(settings.home / "keys.db")
-    check_bind(settings.server, store)
-    store.close()
+    with keys_of(settings) as keys:
+        check_bind(settings.server, keys)
     listener = bind(settings.server)
     address = listener.getsockname()
     host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104  # compared, not bound

@@ -3,34 +3,63 @@
 A key is shown once and stored as a sha256 (it carries 256 random bits, so a slow hash would buy nothing). It belongs to
 a tenant, has groups (what its holder may read) and a role: a user asks, an operator also manages. Without any key, on
 loopback only, the caller is the operator of the one local tenant.
+
+Requests are checked against a copy of the keys in memory. In PostgreSQL, where several gateways share them, a thread
+asks every second whether they have changed.
 """
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
-import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from serving.errors import Forbidden, Unauthenticated
+from serving.database.opening import shared_database, tables
+from serving.database.protocol import Database, Row, Schema, Statement, is_text
+from serving.errors import Forbidden, StoreUnavailable, Unauthenticated
+from serving.sections import Settings
 from serving.sharing import Budget
+
+if TYPE_CHECKING:
+    from serving.database.postgres import PostgresDatabase
+
+logger = logging.getLogger("breakeven.keys")
 
 Role = Literal["user", "operator"]
 LOCAL_TENANT = "local"
 EVERYONE = "everyone"
+MOST_REQUESTS = 1_000_000  # per minute
 _PREFIX = "bk"
 # How long a created or revoked key may take to become known to a running gateway.
 REFRESH_S = 1.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_SCHEMA = """CREATE TABLE IF NOT EXISTS keys (
+# How old a gateway's copy of shared keys may be before it lets nobody in any more; see server.keys_max_age_s.
+MAX_AGE_S = 5.0
+_SCHEMA = Schema(
+    """
+CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY, sha256 BLOB NOT NULL, tenant TEXT NOT NULL, groups TEXT NOT NULL, role TEXT NOT NULL,
     note TEXT NOT NULL, created_at REAL NOT NULL, revoked_at REAL, budget TEXT
-)"""
+);
+CREATE TABLE IF NOT EXISTS keys_version (version INTEGER NOT NULL);
+INSERT INTO keys_version SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM keys_version);
+""",
+    later=(("keys", "budget", "TEXT"), ("keys", "requests_per_minute", "INTEGER")),
+)
+_INSERT = (
+    "INSERT INTO keys (id, sha256, tenant, groups, role, note, created_at, revoked_at, budget, requests_per_minute) "
+    "VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
+)
+_TENANTS_KEY = "id = ? AND revoked_at IS NULL AND tenant = coalesce(?, tenant)"
+# With every change, and first in its transaction: changes of several gateways come one after another.
+_CHANGED: Statement = ("UPDATE keys_version SET version = version + 1", ())
 
 
 class KeyRefused(ValueError):
@@ -46,6 +75,7 @@ class Caller:
     role: Role
     key_id: str
     budget: Budget | None = None
+    requests_per_minute: int | None = None
 
     def require_operator(self) -> None:
         """Raises Forbidden for a user."""
@@ -65,91 +95,89 @@ class Key:
     caller: Caller
     note: str
     created_at: float
-    revoked_at: float | None
+    revoked_at: float | None = None
 
 
 class KeyStore:
-    """Keys in an SQLite file, which any process may open; a gateway sees changes within REFRESH_S seconds."""
+    """Keys in a database. What other processes change is known within REFRESH_S seconds and the time of a query; if it
+    could not be asked for `max_age_s`, everybody is refused. What is changed through here is in force at once."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, timeout=30)
-        with self._database:
-            self._database.execute(_SCHEMA)
-            if not any(column[1] == "budget" for column in self._database.execute("PRAGMA table_info(keys)")):
-                self._database.execute("ALTER TABLE keys ADD COLUMN budget TEXT")  # keys from before there were any
-        path.chmod(0o600)
+    def __init__(self, database: Database, max_age_s: float = MAX_AGE_S) -> None:
+        self._database, self._max_age_s = database, max_age_s
+        self._refreshing, self._closing = threading.Lock(), threading.Event()
+        self._follower: threading.Thread | None = None
         self._keys: dict[str, Key] = {}
-        self._seen: dict[str, Caller] = {}
-        self._fresh_until = 0.0
+        # Of which keys, and the headers that were found good under them.
+        self._good: tuple[Mapping[str, Key], dict[str, Caller]] = (self._keys, {})
+        self._version: int | None = None
+        self._asked: float | None = None
+        # Once there was a key, nobody is let in without one, whatever becomes of the table.
+        self._keyed = False
 
     def create(
-        self, tenant: str, groups: Iterable[str], role: Role, note: str = "", budget: Budget | None = None
+        self,
+        tenant: str,
+        groups: Iterable[str],
+        role: Role,
+        note: str = "",
+        budget: Budget | None = None,
+        requests_per_minute: int | None = None,
     ) -> str:
         """Store a new key and return it; this is the only time anyone sees it. Raises KeyRefused for a bad name."""
         chosen = sorted(set(groups))
         for name in (tenant, *chosen):
             if not _NAME.fullmatch(name):
                 raise KeyRefused(f"{name!r} is not a name: letters, digits, dot, dash and underscore, at most 64")
+        if not is_text(note):
+            raise KeyRefused("the note has characters that are no text; leave them out")
         key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         key = f"{_PREFIX}-{key_id}-{secret}"
-        row = (key_id, _digest(key), tenant, " ".join(chosen), role, note, time.time(), None, _stored(budget))
-        with self._lock, self._database:
-            self._database.execute("INSERT INTO keys VALUES (?,?,?,?,?,?,?,?,?)", row)
-        self._fresh_until = 0.0
+        caller = Caller(tenant, frozenset(chosen), role, key_id, budget, requests_per_minute)
+        self._insert([Key(key_id, _digest(key), caller, note, time.time())])
         return key
+
+    def take_in(self, keys: Iterable[Key]) -> None:
+        """Keys of another store that are not known here; what is known stays as it is, revoked or not."""
+        known = {key.id for key in self.list()}
+        if fresh := [key for key in keys if key.id not in known]:
+            self._insert(fresh)
 
     def revoke(self, key_id: str) -> None:
         """Refuse the key from now on. Raises KeyRefused if no such key is in force."""
-        with self._lock, self._database:
-            done = self._database.execute(
-                "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (time.time(), key_id)
-            )
-        self._fresh_until = 0.0
-        if done.rowcount == 0:
-            raise KeyRefused(f"no key {key_id!r} is in force: `breakeven keys list` shows them")
+        sql = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
+        self._change(sql, (time.time(), key_id), key_id)
 
     def set_budget(self, key_id: str, budget: Budget | None, tenant: str | None = None) -> None:
         """What the key may spend from now on; `tenant` is the only one whose key it may be. Raises KeyRefused."""
-        with self._lock, self._database:
-            done = self._database.execute(
-                "UPDATE keys SET budget = ? WHERE id = ? AND revoked_at IS NULL AND tenant = coalesce(?, tenant)",
-                (_stored(budget), key_id, tenant),
-            )
-        self._fresh_until = 0.0
-        if done.rowcount == 0:
-            raise KeyRefused(f"no key {key_id!r} is in force: `breakeven keys list` shows them")
+        sql = f"UPDATE keys SET budget = ? WHERE {_TENANTS_KEY}"  # noqa: S608  # a constant of ours
+        self._change(sql, (_stored(budget), key_id, tenant), key_id)
+
+    def set_rate(self, key_id: str, requests_per_minute: int | None, tenant: str | None = None) -> None:
+        """How many requests the key may send from now on; see set_budget. Raises KeyRefused."""
+        if requests_per_minute is not None and not 1 <= requests_per_minute <= MOST_REQUESTS:
+            raise KeyRefused(f"requests per minute must be from 1 to {MOST_REQUESTS}")
+        sql = f"UPDATE keys SET requests_per_minute = ? WHERE {_TENANTS_KEY}"  # noqa: S608  # a constant of ours
+        self._change(sql, (requests_per_minute, key_id, tenant), key_id)
 
     def list(self) -> list[Key]:
         """All keys ever made, oldest first."""
-        with self._lock:
-            rows = self._database.execute(
-                "SELECT id, sha256, tenant, groups, role, budget, note, created_at, revoked_at FROM keys "
-                "ORDER BY created_at"
-            ).fetchall()
-        return [
-            Key(row[0], row[1], Caller(row[2], frozenset(row[3].split()), row[4], row[0], _read(row[5])), *row[6:])
-            for row in rows
-        ]
+        return [_key(row) for row in self._database.rows("SELECT * FROM keys ORDER BY created_at, id")]
 
     def any(self) -> bool:
         """True once a key was ever made: revoking the last one must not open the door."""
-        return bool(self._current())
+        return bool(self._current()) or self._keyed
 
     def authenticate(self, header: str | None) -> Caller:
-        """The caller behind an Authorization header. Raises Unauthenticated."""
+        """The caller behind an Authorization header. Raises Unauthenticated, StoreUnavailable."""
         keys = self._current()
-        if not keys:
+        if not keys and not self._keyed:
             return LOCAL_OPERATOR
-        given = header or ""
-        if (caller := self._seen.get(given)) is None:
-            caller = self._seen[given] = self._checked(keys, given)
+        of, good = self._good
+        if of is not keys:
+            of, good = self._good = (keys, {})
+        if (caller := good.get(given := header or "")) is None:
+            caller = good[given] = self._checked(keys, given)
         return caller
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
 
     def _checked(self, keys: Mapping[str, Key], header: str) -> Caller:
         scheme, _, given = header.partition(" ")
@@ -164,12 +192,100 @@ class KeyStore:
             raise Unauthenticated("this API key is not known or was revoked")
         return key.caller
 
+    def refresh(self) -> None:
+        """Know what is in force now. Raises StoreUnavailable."""
+        with self._refreshing:
+            asked = time.monotonic()
+            version = int(self._database.rows("SELECT version FROM keys_version")[0]["version"])
+            if version != self._version:
+                # Read after the version, so never older than it.
+                self._keys = {key.id: key for key in self.list()}
+                self._version = version
+                self._keyed |= bool(self._keys)
+            self._asked = asked
+
+    def follow(self) -> None:
+        """Refresh in a thread until `close`, where other gateways change the keys, too. Raises StoreUnavailable."""
+        self.refresh()
+        if self._database.shared:
+            self._follower = threading.Thread(target=self._follow, name="keys", daemon=True)
+            self._follower.start()
+
+    def close(self) -> None:
+        """Stop following, and close a file of our own."""
+        self._closing.set()
+        if self._follower is not None:
+            self._follower.join(REFRESH_S)  # it may wait for a database that is gone
+        if not self._database.shared:
+            self._database.close()
+
+    def _follow(self) -> None:
+        lost = False
+        while not self._closing.wait(REFRESH_S):
+            try:
+                self.refresh()
+            except Exception as error:
+                if not lost:
+                    logger.error("API keys cannot be looked up: %s", error)
+                lost = True
+            else:
+                if lost:
+                    logger.warning("API keys are looked up again")
+                lost = False
+
     def _current(self) -> dict[str, Key]:
-        if time.monotonic() >= self._fresh_until:
-            self._keys = {key.id: key for key in self.list()}
-            self._seen = {}  # headers that were found good since the keys were read
-            self._fresh_until = time.monotonic() + REFRESH_S
+        age_s = None if self._asked is None else time.monotonic() - self._asked
+        if age_s is None or (age_s >= REFRESH_S and self._follower is None):
+            self.refresh()
+        elif self._follower is not None and age_s > self._max_age_s:
+            raise StoreUnavailable(
+                "API keys cannot be looked up in PostgreSQL (database_url), and one may have been revoked meanwhile; "
+                "try again shortly",
+                code="keys_unavailable",
+                retry_after_s=REFRESH_S,
+            )
         return self._keys
+
+    def _insert(self, keys: Sequence[Key]) -> None:
+        self._database.write([_CHANGED, *((_INSERT, _row(key)) for key in keys)])
+        self.refresh()
+
+    def _change(self, sql: str, values: Sequence[Any], key_id: str) -> None:
+        changed = self._database.write([_CHANGED, (sql, values)])
+        self.refresh()
+        if changed == 0:
+            raise KeyRefused(f"no key {key_id!r} is in force: `breakeven keys list` shows them")
+
+
+@contextmanager
+def keys_of(settings: Settings) -> Iterator[KeyStore]:
+    """The keys that gateways with these settings know, for a command. Raises StoreUnreachable, StoreUnavailable."""
+    with shared_database(settings.database_url) as shared, closing(open_keys(settings.home, shared)) as keys:
+        yield keys
+
+
+def open_keys(home: Path, shared: "PostgresDatabase | None" = None, max_age_s: float = MAX_AGE_S) -> KeyStore:
+    """The keys of these gateways: in the shared database, or in the home. What the home had before there was a shared
+    database is taken in, because a gateway that forgot its keys would be open. Raises StoreUnavailable."""
+    file = home / "keys.db"
+    store = KeyStore(tables(shared, file, _SCHEMA), max_age_s)
+    if shared is not None and file.is_file():
+        ours = KeyStore(tables(None, file, _SCHEMA))
+        store.take_in(ours.list())
+        ours.close()
+    return store
+
+
+def _row(key: Key) -> tuple[Any, ...]:
+    caller = key.caller
+    who = (key.id, key.sha256, caller.tenant, " ".join(sorted(caller.groups)), caller.role)
+    return (*who, key.note, key.created_at, key.revoked_at, _stored(caller.budget), caller.requests_per_minute)
+
+
+def _key(row: Row) -> Key:
+    groups, budget = frozenset(row["groups"].split()), _read(row["budget"])
+    caller = Caller(row["tenant"], groups, row["role"], row["id"], budget, row["requests_per_minute"])
+    return Key(row["id"], bytes(row["sha256"]), caller, row["note"], row["created_at"], row["revoked_at"])
 
 
 def _stored(budget: Budget | None) -> str | None:

@@ -29,6 +29,7 @@ from serving.limits import Limits
 from serving.models import Served
 from serving.openai import CompletionRequest, Endpoint
 from serving.outcome import follow, read_answer, recorded
+from serving.rates.rates import Rates
 from serving.relay import Relay, tokens_of
 from serving.reply import Reply
 from serving.rollout.quality import Quality
@@ -56,6 +57,7 @@ class Runtime:
     limits: Limits
     door: Door
     budgets: Budgets
+    rates: Rates
 
 
 class Completions:
@@ -71,7 +73,7 @@ class Completions:
         runtime = self._runtime
         place = Place(runtime.door, caller.tenant)
         watch = (runtime.meter, runtime.sinks, runtime.prices, runtime.engine.simulated)
-        return Trace(caller, endpoint, *watch, place, runtime.budgets)
+        return Trace(caller, endpoint, *watch, place, runtime.budgets, runtime.rates)
 
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
         """Answer one request through `reply`. Raises GatewayError if nothing was sent yet."""

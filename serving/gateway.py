@@ -15,8 +15,9 @@ from serving.accounting.fleet import watched_fleet
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
 from serving.admission.opening import open_door
-from serving.auth import KeyStore
+from serving.auth import KeyStore, open_keys
 from serving.completions import Completions, Runtime
+from serving.database.opening import shared_database
 from serving.engine.checkpoint import find_checkpoint, prepare_weights
 from serving.engine.child import VllmChild
 from serving.engine.device import Device, detect
@@ -30,6 +31,7 @@ from serving.library import Library, open_knowledge, owned_store
 from serving.limits import Limits
 from serving.models import Catalogue, base_name, build_catalogue
 from serving.observers import Machine, cancel, open_observers
+from serving.rates.opening import open_rates
 from serving.responses import Responses
 from serving.rollout.opening import first_loras, install_configured, open_desk, open_quality
 from serving.rollout.operations import Rollout
@@ -38,8 +40,9 @@ from serving.sections import Settings
 from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
 
-if TYPE_CHECKING:  # it brings the libraries that documents need
+if TYPE_CHECKING:  # they bring libraries that not every gateway needs
     from retrieval.embedder import Embedder
+    from serving.database.postgres import PostgresDatabase
 
 logger = logging.getLogger("breakeven")
 PricesFor = Callable[[Device], Prices]
@@ -98,19 +101,19 @@ async def open_gateway(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(owned_store(settings, url))
-        keys = stack.enter_context(closing(KeyStore(settings.home / "keys.db")))
+        shared, keys = await _open_keys(stack, settings)
         machine = _machine(settings, prices_for, economist_for)
-        rollout, engine_started = await _start(stack, settings, machine, progress)
-        engine = rollout.engine
+        rollout, engine, engine_started = await _start(stack, settings, machine, progress)
         library, knowledge = await open_knowledge(stack, settings, progress, embedder)
         observers = await open_observers(stack, settings, machine, rollout)
         limits = _limits(settings, scores_text=engine.scores_text)
-        quality = await stack.enter_async_context(open_quality(rollout, settings.home, *observers.judging))
-        stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time))
+        quality = await stack.enter_async_context(open_quality(rollout, settings.home, shared, *observers.judging))
+        stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time, shared))
         tuning = await stack.enter_async_context(_tuning(settings, machine.device, rollout, stores, engine_started))
-        door, traffic = open_door(settings, machine.device, observers.metrics.registry), rollout.traffic
+        door = open_door(settings, machine.device, observers.metrics.registry)
         paid = (machine.meter, machine.prices, observers.sinks)
-        runtime = Runtime(traffic, quality, engine, knowledge, stores, *paid, limits, door, observers.budgets)
+        held = (observers.budgets, open_rates(stack, shared))
+        runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, *paid, limits, door, *held)
         completions = Completions(runtime)
         yield Gateway(
             settings=settings,
@@ -134,15 +137,24 @@ async def open_gateway(
         )
 
 
+async def _open_keys(stack: AsyncExitStack, settings: Settings) -> "tuple[PostgresDatabase | None, KeyStore]":
+    """The database that gateways share, if they do, and the keys, followed until the end."""
+    shared = stack.enter_context(shared_database(settings.database_url))
+    opened = await asyncio.to_thread(open_keys, settings.home, shared, settings.server.keys_max_age_s)
+    keys = stack.enter_context(closing(opened))
+    await asyncio.to_thread(keys.follow)
+    return shared, keys
+
+
 async def _start(
     stack: AsyncExitStack, settings: Settings, machine: Machine, progress: Progress
-) -> tuple[Rollout, "asyncio.Task[None]"]:
+) -> tuple[Rollout, Engine, "asyncio.Task[None]"]:
     await stack.enter_async_context(watched_fleet(settings, machine.meter))
     rollout = await _open_rollout(stack, settings, machine.device, progress)
     # Beside the embedder: both mostly import libraries, on one core each.
     started = asyncio.create_task(rollout.engine.start(progress))
     stack.push_async_callback(cancel, started)
-    return rollout, started
+    return rollout, rollout.engine, started
 
 
 async def _open_rollout(stack: AsyncExitStack, settings: Settings, device: Device, progress: Progress) -> Rollout:

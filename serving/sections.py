@@ -33,6 +33,12 @@ class Server(Section):
         "adapter` does for perplexity; 0 refuses it to everyone. Set 0 if engine.url is a CPU build with adapters: "
         "scoring can end vLLM 0.32 there.",
     )
+    keys_max_age_s: float = Field(
+        5,
+        ge=2,
+        description="With `database_url`: seconds after which a gateway that cannot ask PostgreSQL for revoked keys "
+        "refuses every request (503). Longer bridges an outage, and lets a revoked key in for as long.",
+    )
     metrics_token: str | None = Field(
         None,
         min_length=16,
@@ -266,7 +272,8 @@ class Settings(Section):
         None,
         pattern="^postgres(ql)?://.",
         description="PostgreSQL (`postgresql://user:password@host/database`) that holds the catalogue of documents, "
-        "their lexical index, the calibrations and the ledger; without it they are in `home`.",
+        "their lexical index, the calibrations, the ledger, API keys, files and vector stores; without it they are in "
+        "`home`.",
     )
     server: Server = Server.model_validate({})
     engine: Engine = Engine.model_validate({})

@@ -1,7 +1,7 @@
 """Follows one request while it runs and turns it into its record when it ends, exactly once."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -24,6 +24,7 @@ from serving.accounting.record import (
 from serving.admission.door import Place
 from serving.auth import Caller
 from serving.budgets.budgets import WARNING_HEADER, Budgets
+from serving.rates.rates import Rates
 
 # What a record says where the request never got as far as a served model.
 UNRESOLVED = "-"
@@ -51,6 +52,7 @@ class Trace:
     simulated: bool
     place: Place
     budgets: Budgets
+    rates: Rates
     id: str = field(default_factory=_next_id)
     model: str = UNRESOLVED
     engine_model: str = UNRESOLVED
@@ -73,6 +75,7 @@ class Trace:
     received: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
     _warning: str | None = None
+    _rate: Mapping[str, str] = field(default_factory=dict)
     _cost: RequestCost | None = None
     _embed_s: float | None = None
     _search_s: float | None = None
@@ -86,17 +89,24 @@ class Trace:
     _last: float | None = None
 
     async def admit(self, sequences: int = 1) -> None:
-        """Before anything is spent on it. Raises Overloaded, QuotaExceeded."""
+        """Before anything is spent on it. Raises RateLimited, Overloaded, QuotaExceeded."""
+        if self.caller.requests_per_minute is not None:
+            self._rate = await self.rates.take(self.caller)
         self.place.apply(sequences)
-        await self.afford()
+        await self._hold()
 
     async def afford(self) -> None:
-        """Hold what it may cost; for what needs no place in the engine. Raises QuotaExceeded, Overloaded."""
+        """The same for what needs no place in the engine."""
+        if self.caller.requests_per_minute is not None:
+            self._rate = await self.rates.take(self.caller)
+        await self._hold()
+
+    async def _hold(self) -> None:
         self._warning = await self.budgets.hold(self.caller, self.id)
 
     def headers(self) -> dict[str, str]:
         """Of every answer."""
-        found = {"x-request-id": self.id}
+        found = {"x-request-id": self.id, **self._rate}
         if self._warning is not None:
             found[WARNING_HEADER] = self._warning
         return found

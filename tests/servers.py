@@ -113,7 +113,7 @@ class Cluster:
 
     def empty(self) -> None:
         """Removes all that Breakeven has in it."""
-        self.run_sql("DROP SCHEMA IF EXISTS breakeven CASCADE")
+        self.run_sql("DROP SCHEMA IF EXISTS breakeven, breakeven_gateway CASCADE")
 
     def run_sql(self, sql: str, values: Mapping[str, object] | None = None) -> list[tuple[object, ...]]:
         with psycopg.connect(self.url(), autocommit=True) as connection:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adapters.aliases import PROD
 from adapters.audit import Cause
@@ -11,13 +12,17 @@ from adapters.errors import PromotionRefused, WrongBase
 from adapters.registry import AdapterVersion, Registry
 from serving.accounting.recent import RecentRequests
 from serving.accounting.version_metrics import VersionMetrics
+from serving.database.opening import tables
 from serving.engine.loras import Loras
 from serving.models import Catalogue, base_name, identify
 from serving.rollout.desk import Desk, Wish
-from serving.rollout.feedback import FeedbackStore
+from serving.rollout.feedback import SCHEMA, FeedbackStore
 from serving.rollout.operations import Rollout, lora_module
 from serving.rollout.quality import Quality
 from serving.sections import Settings
+
+if TYPE_CHECKING:
+    from serving.database.postgres import PostgresDatabase
 
 _CONFIGURED = "configuration"
 _FIRST = Cause(who=_CONFIGURED, reason="the first version")
@@ -73,19 +78,20 @@ def first_loras(settings: Settings, registry: Registry, catalogue: Catalogue) ->
 
 @asynccontextmanager
 async def open_quality(
-    rollout: Rollout, home: Path, metrics: VersionMetrics, recent: RecentRequests
+    rollout: Rollout, home: Path, shared: "PostgresDatabase | None", metrics: VersionMetrics, recent: RecentRequests
 ) -> AsyncIterator[Quality]:
-    """Scores are taken, and canaries tested, until the end."""
-    store = FeedbackStore(home / "feedback.db")
+    """Scores are taken, and canaries tested, until the end; with a shared database together with other gateways."""
+    store = FeedbackStore(await asyncio.to_thread(tables, shared, home / "feedback.db", SCHEMA))
     try:
         quality = Quality(store, recent, metrics, rollout.worse)
         await rollout.watch(quality)
-        running = asyncio.create_task(quality.run())
+        work = [quality.run(), quality.listen(), *([rollout.keep_current()] if store.shared else [])]
+        running = [asyncio.create_task(each) for each in work]
         try:
             yield quality
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
     finally:
         store.close()

@@ -6,7 +6,7 @@ needs it. The version before prod's stays too: a roll-back should not have to wa
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -18,13 +18,15 @@ from adapters.audit import Cause
 from adapters.errors import AdapterError, VersionInUse
 from adapters.registry import AdapterVersion
 from serving.engine.protocol import AdapterRefused, Engine, LoraModule
-from serving.errors import AdapterUnavailable, EngineUnavailable, UnknownModel, from_adapters
+from serving.errors import AdapterUnavailable, EngineUnavailable, GatewayError, UnknownModel, from_adapters
 from serving.models import Catalogue, Served
 from serving.rollout.desk import Desk, Wish
 from serving.rollout.quality import Quality, Trial
 from serving.rollout.traffic import Traffic
 
 logger = logging.getLogger("breakeven.adapters")
+# How often to look for other gateways' decisions, and how long a version stays loaded after one of ours.
+_LOOK_S, _LINGER_S = 1.0, 5.0
 
 
 def lora_module(version: AdapterVersion) -> LoraModule:
@@ -40,6 +42,9 @@ class Rollout:
         self.traffic = Traffic(catalogue, engine, self._direct)
         self._quality: Quality | None = None
         self._lock = asyncio.Lock()
+        # What the registry said when the served models were last resolved.
+        self._seen: Mapping[str, Mapping[str, str]] | None = None
+        self._linger_s = 0.0
         self._loaded: set[str] = {version.engine_name for version in catalogue.adapters}
         self._tasks: set[asyncio.Task[None]] = set()
         self._direct_known: dict[str, AdapterVersion] = {}
@@ -48,6 +53,30 @@ class Rollout:
         """Have canaries tested from now on."""
         self._quality = quality
         await self._follow()
+
+    async def keep_current(self) -> None:
+        """Do as other gateways decide, until cancelled: they write the same registry, and it is read every second."""
+        self._linger_s, said = _LINGER_S, ""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                await self._catch_up()
+                said = ""
+            except (AdapterError, GatewayError, OSError) as error:
+                # What was served before stays until this is mended.
+                if str(error) != said:
+                    logger.error("a decision of another gateway cannot be followed yet: %s", error)
+                said = str(error)
+
+    async def _catch_up(self) -> None:
+        if await asyncio.to_thread(self.desk.registry.state) == self._seen:
+            return
+        async with self._lock:
+            seen = await asyncio.to_thread(self.desk.registry.state)
+            fresh = await asyncio.to_thread(self._rebuild)
+            for version in fresh.adapters:
+                await self._load(version)
+            await self._adopt(fresh, seen)
 
     async def promote(self, wish: Wish) -> dict[str, Any]:
         """Let an alias mean another version. Raises GatewayError, and then nothing has changed."""
@@ -127,9 +156,10 @@ class Rollout:
         async with self._lock:
             # Somebody may have been quicker, or have put another version on trial.
             if self.desk.registry.aliases(name).get(CANARY) == version:
-                await self._rollback(name, CANARY, Cause(who="canary test", reason=reason, seen=numbers))
+                cause = Cause(who="canary test", reason=reason, seen=numbers)
+                await self._rollback(name, CANARY, cause, present=version)
 
-    async def _rollback(self, name: str, alias: str, cause: Cause) -> dict[str, Any]:
+    async def _rollback(self, name: str, alias: str, cause: Cause, present: str | None = None) -> dict[str, Any]:
         registry = self.desk.registry
         try:
             if (version := await asyncio.to_thread(registry.previous, name, alias)) is not None:
@@ -137,7 +167,7 @@ class Rollout:
                 # Without an engine it is loaded when there is one: going back must always be possible.
                 with suppress(EngineUnavailable):
                     await self._load(earlier)
-            await asyncio.to_thread(registry.rollback, name, alias, cause)
+            await asyncio.to_thread(registry.rollback, name, alias, cause, present)
         except AdapterError as error:
             raise from_adapters(error) from error
         await self._refresh()
@@ -156,7 +186,12 @@ class Rollout:
         self._loaded.discard(engine_name)
 
     async def _refresh(self) -> None:
-        self.catalogue.adopt(await asyncio.to_thread(self._rebuild))
+        seen = await asyncio.to_thread(self.desk.registry.state)
+        await self._adopt(await asyncio.to_thread(self._rebuild), seen)
+
+    async def _adopt(self, fresh: Catalogue, seen: Mapping[str, Mapping[str, str]]) -> None:
+        self.catalogue.adopt(fresh)
+        self._seen = seen
         await self._follow()
         for engine_name in self._loaded - await asyncio.to_thread(self._kept):
             self._start(self._retire(engine_name))
@@ -169,6 +204,8 @@ class Rollout:
         return kept
 
     async def _retire(self, engine_name: str) -> None:
+        # Other gateways may not know yet that it is not needed any more.
+        await asyncio.sleep(self._linger_s)
         await self.traffic.until_idle(engine_name)
         async with self._lock:
             needed = self.traffic.running(engine_name) or engine_name in await asyncio.to_thread(self._kept)

@@ -1,4 +1,8 @@
-"""Is the canary any good? Scores of answers go into a sequential test per served model; a bad canary is rolled back."""
+"""Is the canary any good? Scores of answers go into a sequential test per served model; a bad canary is rolled back.
+
+The tests read what is kept (feedback.py), in its order. So gateways that share it have the same tests, with everybody's
+scores, and come to the same verdict.
+"""
 
 import asyncio
 import logging
@@ -13,10 +17,10 @@ from adapters.sequential import Evidence, SequentialTest
 from serving.accounting.recent import RecentRequests
 from serving.accounting.version_metrics import VersionMetrics
 from serving.auth import Caller
-from serving.errors import BadRequest, Conflict, NotFound
+from serving.errors import BadRequest, Conflict, NotFound, StoreUnavailable
 from serving.models import Served
 from serving.rollout.checks import Check, check_for, passes
-from serving.rollout.feedback import FeedbackStore, Outcome, Source
+from serving.rollout.feedback import FeedbackStore, Outcome, Read, Source
 from serving.trace import Trace
 
 logger = logging.getLogger("breakeven.canary")
@@ -24,6 +28,7 @@ _VOTES = {"up": 1.0, "down": 0.0}
 _COMMENT = 2000
 _LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 _QUEUE = 1000
+_LOOK_S = 1.0  # how often to look for what other gateways were told
 
 
 @dataclass(slots=True)
@@ -36,6 +41,8 @@ class Trial:
     since: float
     alpha: float
     share: float
+    # Up to where the kept outcomes are in the tests.
+    place: int = 0
     tests: dict[str, SequentialTest] = field(default_factory=dict)
 
     @property
@@ -77,14 +84,13 @@ class Quality:
             for trial in trials:
                 old = self._trials.get(trial.model)
                 if old is not None and (old.prod, old.canary, old.since) == (trial.prod, trial.canary, trial.since):
-                    trial.tests = old.tests
+                    trial.tests, trial.place = old.tests, old.place
             fresh = [trial for trial in trials if not trial.tests]
             self._trials = {trial.model: trial for trial in trials}
             for trial in fresh:
                 trial.tests = {source: SequentialTest(trial.share) for source in get_args(Source)}
-                found = await asyncio.to_thread(self._store.since, trial.model, trial.since, trial.prod, trial.canary)
-                for each in found:
-                    self._observe(each)
+                read = await asyncio.to_thread(self._store.since, trial.model, trial.since, trial.prod, trial.canary)
+                self._observe(read, [trial])
 
     def judge(self, trace: Trace, served: Served, fields: Mapping[str, Any]) -> Callable[[Sequence[str]], None]:
         """Called before a request with these fields is answered; call the result with the texts of the answer.
@@ -141,6 +147,21 @@ class Quality:
             finally:
                 self._queue.task_done()
 
+    async def listen(self) -> None:
+        """Hear of what other gateways are told, until cancelled."""
+        lost = False
+        while self._store.shared:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                async with self._lock:
+                    await self._catch_up()
+            except StoreUnavailable as error:
+                if not lost:
+                    logger.error("votes of other gateways cannot be read: %s", error)
+                lost = True
+            else:
+                lost = False
+
     async def checked(self) -> None:
         """Return when everything that was asked to be checked is."""
         await self._queue.join()
@@ -160,12 +181,26 @@ class Quality:
                 return False
             if outcome.adapter:
                 self._metrics.scored(outcome.model, outcome.adapter, outcome.source, outcome.score)
-            self._observe(outcome)
+            await self._catch_up()
             return True
 
-    def _observe(self, outcome: Outcome) -> None:
-        trial = self._trials.get(outcome.model)
-        if trial is None or outcome.adapter not in (trial.prod, trial.canary) or outcome.answered_at < trial.since:
+    async def _catch_up(self) -> None:
+        if self._trials:
+            place = min(trial.place for trial in self._trials.values())
+            read = await asyncio.to_thread(self._store.after, place)
+            self._observe(read, tuple(self._trials.values()))
+
+    def _observe(self, read: Read, trials: Sequence[Trial]) -> None:
+        """`read` has everything of these trials from the least of their places on."""
+        for place, outcome in read.outcomes:
+            for trial in trials:
+                if place > trial.place and trial.model == outcome.model and self._trials.get(trial.model) is trial:
+                    self._test(trial, outcome)
+        for trial in trials:
+            trial.place = max(trial.place, read.place)
+
+    def _test(self, trial: Trial, outcome: Outcome) -> None:
+        if outcome.adapter not in (trial.prod, trial.canary) or outcome.answered_at < trial.since:
             return
         test = trial.tests[outcome.source]
         test.observe(outcome.score, canary=outcome.adapter == trial.canary)

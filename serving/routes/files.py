@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 
 from serving.errors import BadRequest, BodyTooLarge
 from serving.routes.edge import gateway_of, json_response, operator_of
@@ -80,10 +80,11 @@ async def delete_file(request: Request, file_id: str) -> Response:
 @router.get("/{file_id}/content")
 async def file_content(request: Request, file_id: str) -> Response:
     """The bytes of a file."""
-    path = await gateway_of(request).stores.file_path(operator_of(request), file_id)
+    file, pieces = await gateway_of(request).stores.content(operator_of(request), file_id)
     # Never as a page: it is somebody's upload.
     headers = {"x-content-type-options": "nosniff", "content-disposition": "attachment"}
-    return FileResponse(path, headers=headers, media_type="application/octet-stream")
+    headers["content-length"] = str(file.bytes)
+    return StreamingResponse(pieces, headers=headers, media_type="application/octet-stream")
 
 
 async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:

@@ -4,13 +4,14 @@ Making and revoking keys is the command line's (`breakeven keys`): whoever can r
 others in.
 """
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from serving.auth import Caller, Key, KeyRefused
+from serving.auth import MOST_REQUESTS, Caller, Key, KeyRefused
 from serving.budgets.budgets import Account
 from serving.errors import BadRequest, NotFound
 from serving.gateway import Gateway
@@ -19,6 +20,7 @@ from serving.routes.edge import caller_of, gateway_of, json_response, operator_o
 from serving.sharing import Budget
 
 router = APIRouter(prefix="/v1/breakeven", tags=["Breakeven"])
+_LIMITS = {"budget", "requests_per_minute"}
 
 
 @router.get("/usage")
@@ -38,25 +40,31 @@ async def usage(request: Request) -> Response:
 async def list_keys(request: Request) -> Response:
     """List the keys of the caller's tenant, without their secrets, with what they spent."""
     gateway, caller = gateway_of(request), operator_of(request)
-    keys = [key for key in gateway.keys.list() if key.caller.tenant == caller.tenant]
+    keys = [key for key in await asyncio.to_thread(gateway.keys.list) if key.caller.tenant == caller.tenant]
     await gateway.runtime.budgets.purse.refresh([f"key:{key.id}" for key in keys])
     return json_response({"object": "list", "data": [_shown(gateway, key) for key in keys]})
 
 
 @router.patch("/keys/{key_id}")
 async def update_key(request: Request, key_id: str) -> Response:
-    """Set what a key of the caller's tenant may spend: `{"budget": {"usd_per_day", "usd_per_month", "warn_at"}}`, or
-    null for no limit of its own."""
+    """Set what a key of the caller's tenant may spend: `{"budget": {"usd_per_day", "usd_per_month", "warn_at"}}`, and
+    how many requests it may send: `{"requests_per_minute": 60}`; null for no limit of its own."""
     gateway, caller = gateway_of(request), operator_of(request)
     fields = parse_json(await read_body(request, gateway.settings.server.max_body_bytes))
-    if set(fields) != {"budget"}:
-        raise BadRequest("send `budget` and nothing else", param=next(iter(set(fields) - {"budget"}), "budget"))
+    if not fields or (unknown := set(fields) - _LIMITS):
+        param = next(iter(unknown), "budget") if fields else "budget"
+        raise BadRequest("send `budget`, `requests_per_minute` or both, and nothing else", param=param)
+    budget, rate = _budget(fields.get("budget")), _rate(fields.get("requests_per_minute"))
     try:
-        gateway.keys.set_budget(key_id, _budget(fields["budget"]), caller.tenant)
+        if "budget" in fields:
+            await asyncio.to_thread(gateway.keys.set_budget, key_id, budget, caller.tenant)
+        if "requests_per_minute" in fields:
+            await asyncio.to_thread(gateway.keys.set_rate, key_id, rate, caller.tenant)
     except KeyRefused:
         wanted = f"no key {key_id[:50]!r} of this tenant is in force"
         raise NotFound(f"{wanted}: GET /v1/breakeven/keys lists them") from None
-    return json_response(next(_shown(gateway, key) for key in gateway.keys.list() if key.id == key_id))
+    keys = await asyncio.to_thread(gateway.keys.list)
+    return json_response(next(_shown(gateway, key) for key in keys if key.id == key_id))
 
 
 def _budget(value: Any) -> Budget | None:
@@ -68,9 +76,19 @@ def _budget(value: Any) -> Budget | None:
         raise BadRequest(f"`{where}`: {first['msg']}", param=where) from None
 
 
+def _rate(value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_REQUESTS):
+        raise BadRequest(
+            f"`requests_per_minute` must be a whole number from 1 to {MOST_REQUESTS}, or null",
+            param="requests_per_minute",
+        )
+    return value
+
+
 def _shown(gateway: Gateway, key: Key) -> dict[str, Any]:
     caller: Caller = key.caller
     spent = gateway.runtime.budgets.describe(Account("key", key.id, caller.budget))
     who = {"tenant": caller.tenant, "groups": sorted(caller.groups), "role": caller.role, "note": key.note}
+    rate = {"requests_per_minute": caller.requests_per_minute}
     warn_at = None if caller.budget is None else caller.budget.warn_at
-    return {"object": "key", **who, "revoked": key.revoked_at is not None, "warn_at": warn_at, **spent}
+    return {"object": "key", **who, "revoked": key.revoked_at is not None, "warn_at": warn_at, **rate, **spent}

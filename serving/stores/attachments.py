@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from serving.database.protocol import Contradiction, Row, Statement
 from serving.errors import Conflict, NotFound
 from serving.stores.bases import Base
-from serving.stores.database import Database, Row, Statement
+from serving.stores.database import Database, any_of
 from serving.stores.fields import Attributes, Chunking
 from serving.stores.files import StoredFile
 from serving.stores.sources import source_of
@@ -40,6 +41,15 @@ class Attachment:
     terms: Terms
 
 
+_LOOKED_AT = 50  # more than gateways are at work at a time
+_ATTACH = (
+    "INSERT INTO attachments VALUES (?,?,?,?,?,'in_progress',NULL,NULL,?,?,?) "
+    "ON CONFLICT (store_id, file_id) DO UPDATE SET source = excluded.source, attempt = excluded.attempt, "
+    "status = excluded.status, error_code = NULL, error_message = NULL, "
+    "attributes = excluded.attributes, groups = excluded.groups, chunking = excluded.chunking"
+)
+
+
 class Attachments:
     """The catalogue's side of it; the ingestion itself is the worker's."""
 
@@ -49,7 +59,7 @@ class Attachments:
     async def add(
         self, base: Base, files: Sequence[tuple[StoredFile, Terms]], now: float, batch: str | None = None
     ) -> None:
-        """Files to be ingested, all or none. Attached again, a file gets the new terms. Raises Conflict."""
+        """Files to be ingested, all or none. Attached again, a file gets the new terms. Raises Conflict, NotFound."""
         known = {each.file_id: each for each in await self.of_store(base.id)}
         statements: list[Statement] = []
         if batch is not None:
@@ -59,15 +69,13 @@ class Attachments:
             if old is not None and old.status == "completed" and old.terms.chunking != terms.chunking:
                 raise Conflict(f"{file.id} is already in this store, cut differently; delete it from the store first")
             values = (base.id, file.id, source_of(file.id, file.filename), secrets.token_hex(8))
-            statements.append(
-                (
-                    "INSERT OR REPLACE INTO attachments VALUES (?,?,?,?,?,'in_progress',NULL,NULL,?,?,?)",
-                    (*values, old.created_at if old else now, *_written(terms)),
-                )
-            )
+            statements.append((_ATTACH, (*values, now, *_written(terms))))
             if batch is not None:
                 statements.append(("INSERT INTO batch_files VALUES (?,?)", (batch, file.id)))
-        await self._database.write(*statements)
+        try:
+            await self._database.write(*statements)
+        except Contradiction as error:
+            raise NotFound(f"the vector store {base.id!r} was deleted just now") from error
 
     async def of_store(self, store_id: str) -> list[Attachment]:
         """All of a store, oldest first."""
@@ -85,11 +93,10 @@ class Attachments:
 
     async def some(self, store_ids: Iterable[str], file_ids: Iterable[str]) -> Mapping[str, Attachment]:
         """By file id: those of `file_ids` that are in any of the stores."""
-        rows = await self._database.rows(
-            "SELECT * FROM attachments WHERE store_id IN (SELECT value FROM json_each(?)) "
-            "AND file_id IN (SELECT value FROM json_each(?))",
-            *(json.dumps(list(store_ids)), json.dumps(list(file_ids))),
-        )
+        stores, files = list(store_ids), list(file_ids)
+        where = f"store_id IN {any_of(stores)} AND file_id IN {any_of(files)}"
+        sql = f"SELECT * FROM attachments WHERE {where}"  # noqa: S608  # question marks
+        rows = await self._database.rows(sql, *stores, *files)
         return {row["file_id"]: _attachment(row) for row in rows}
 
     async def of_file(self, file_id: str) -> list[str]:
@@ -104,7 +111,7 @@ class Attachments:
 
     async def has_store(self, store_id: str) -> bool:
         """Whether the store itself is still there."""
-        return await self._database.row("SELECT 1 FROM stores WHERE id = ? AND NOT expired", store_id) is not None
+        return await self._database.row("SELECT 1 FROM stores WHERE id = ? AND expired = 0", store_id) is not None
 
     async def finish(self, found: Attachment, error: tuple[str, str] | None = None) -> bool:
         """Ingestion is done. False if the file was removed, cancelled or attached anew meanwhile."""
@@ -117,14 +124,27 @@ class Attachments:
         values = (status, code, message, found.store_id, found.file_id, found.attempt)
         return bool(await self._database.write((statement, values)))
 
-    async def next_waiting(self, after: str) -> tuple[Attachment, Row] | None:
-        """The next file to ingest with its store's row; tenants take turns, `after` is whose turn it was."""
-        row = await self._database.row(
+    async def take_waiting(self, after: str) -> tuple[Attachment, Row] | None:
+        """The next file to ingest with its store's row, and the turn to do so, which other gateways leave to us until
+        `release`. Tenants take turns, `after` is whose turn it was."""
+        rows = await self._database.rows(
             "SELECT attachments.*, tenant, knowledge FROM attachments JOIN stores ON stores.id = store_id "
-            "WHERE status = 'in_progress' ORDER BY tenant <= ?, tenant, attachments.created_at, attempt LIMIT 1",
-            after,
+            "WHERE status = 'in_progress' ORDER BY tenant <= ?, tenant, attachments.created_at, attempt LIMIT ?",
+            *(after, _LOOKED_AT),
         )
-        return None if row is None else (_attachment(row), row)
+        for row in rows:
+            found = _attachment(row)
+            if not await self._database.take(found.attempt):
+                continue
+            now = await self.find(found.store_id, found.file_id)
+            if now is not None and (now.attempt, now.status) == (found.attempt, "in_progress"):
+                return found, row
+            await self.release(found)  # another gateway was quicker
+        return None
+
+    async def release(self, found: Attachment) -> None:
+        """Others may have it now."""
+        await self._database.release(found.attempt)
 
 
 class Batches:

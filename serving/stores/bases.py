@@ -7,7 +7,6 @@ gets its id when it is first listed or asked for by its name.
 
 import json
 import secrets
-import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from typing import Any
 from retrieval.errors import BadName
 from retrieval.filters import check_name
 from serving.auth import Caller
+from serving.database.protocol import Contradiction, Row
 from serving.errors import BadRequest, Conflict, NotFound
 from serving.knowledge import Knowledge
 from serving.stores import fields as check
-from serving.stores.database import Database, Row
+from serving.stores.database import Database
 
 DAY_S = 86_400
 # A search keeps a store alive; to the minute is enough, and spares a write to disk for every question.
@@ -63,7 +63,7 @@ class Bases:
         base = Base(id, caller.tenant, knowledge, name or "", said, metadata, now, now, days, False)
         try:
             await self._insert(base)
-        except sqlite3.IntegrityError as error:  # the name was taken in between
+        except Contradiction as error:  # the name was taken in between
             raise Conflict("another store took this name just now; send the request again") from error
         return base
 
@@ -114,7 +114,7 @@ class Bases:
 
     async def expire(self, now: float) -> None:
         """Empty every store whose time is over."""
-        for row in await self._database.rows("SELECT * FROM stores WHERE NOT expired AND expires_days IS NOT NULL"):
+        for row in await self._database.rows("SELECT * FROM stores WHERE expired = 0 AND expires_days IS NOT NULL"):
             await self._aged(_base(row), now)
 
     async def _aged(self, base: Base, now: float) -> Base:
@@ -123,11 +123,12 @@ class Bases:
             return base
         owner = Caller(base.tenant, frozenset(), "operator", "expiry")
         # No new documents from here on; the name is free for another knowledge base.
-        await self._database.write(
+        expired = await self._database.write(
             ("DELETE FROM attachments WHERE store_id = ?", (base.id,)),
-            ("UPDATE stores SET expired = 1, knowledge = id WHERE id = ?", (base.id,)),
+            ("UPDATE stores SET expired = 1, knowledge = id WHERE id = ? AND expired = 0", (base.id,)),
         )
-        await self._empty(owner, base)
+        if expired:  # by us: whoever comes later may find the name in new hands
+            await self._empty(owner, base)
         return await self.find(owner, base.id, now)
 
     async def _empty(self, caller: Caller, base: Base) -> None:
@@ -137,7 +138,7 @@ class Bases:
     async def _adopt(self, caller: Caller, now: float) -> None:
         rows = await self._database.rows("SELECT knowledge FROM stores WHERE tenant = ?", caller.tenant)
         for name in sorted(set(await self._knowledge.names(caller)) - {row["knowledge"] for row in rows}):
-            with suppress(sqlite3.IntegrityError):  # another request did the same
+            with suppress(Contradiction):  # another request did the same
                 id = f"vs_{secrets.token_hex(12)}"
                 await self._insert(Base(id, caller.tenant, name, name, None, {}, now, now, None, False))
 

@@ -1,17 +1,19 @@
-"""The catalogue of files, vector stores and fine-tuning jobs: one SQLite file, a transaction a write, off the loop."""
+"""The catalogue of files, vector stores and fine-tuning jobs: `files.db` of the home, or shared in PostgreSQL; off the
+loop, in threads of its own, so that a database that hangs holds up nobody else."""
 
 import asyncio
-import sqlite3
-import threading
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
-T = TypeVar("T")
-Row = sqlite3.Row
-Statement = tuple[str, Sequence[Any]]
+from serving.database import protocol
+from serving.database.protocol import Row, Schema, Statement
 
-_SCHEMA = """
+T = TypeVar("T")
+_THREADS = 4
+SCHEMA = Schema(
+    """
 CREATE TABLE IF NOT EXISTS files (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, filename TEXT NOT NULL, purpose TEXT NOT NULL, bytes INTEGER NOT NULL,
     created_at REAL NOT NULL, expires_at REAL
@@ -40,25 +42,33 @@ CREATE TABLE IF NOT EXISTS batch_files (
     batch_id TEXT NOT NULL REFERENCES batches (id) ON DELETE CASCADE, file_id TEXT NOT NULL,
     PRIMARY KEY (batch_id, file_id)
 );
-"""
+""",
+    # Where several gateways share the catalogue, they share the bytes, too.
+    shared="""
+CREATE TABLE IF NOT EXISTS file_parts (
+    file_id TEXT NOT NULL REFERENCES files (id) ON DELETE CASCADE, part BIGINT NOT NULL, bytes BYTEA NOT NULL,
+    PRIMARY KEY (file_id, part)
+);
+ALTER TABLE file_parts ALTER COLUMN bytes SET STORAGE EXTERNAL;
+""",
+)
 
 
 class Database:
-    """Any task may use it; each call runs in a thread of the loop's pool."""
+    """Any task may use it. Calls raise what those of the database below do."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, check_same_thread=False, timeout=30)
-        self._connection.row_factory = sqlite3.Row
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA foreign_keys=ON")
-        self._connection.executescript(_SCHEMA)
-        path.chmod(0o600)
+    def __init__(self, database: protocol.Database) -> None:
+        self._database = database
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="catalogue")
+
+    @property
+    def shared(self) -> bool:
+        """Whether other gateways write here, too."""
+        return self._database.shared
 
     async def rows(self, sql: str, *values: Any) -> list[Row]:
         """All rows of a query."""
-        return await asyncio.to_thread(self._rows, sql, values)
+        return await self._run(partial(self._database.rows, sql, values))
 
     async def row(self, sql: str, *values: Any) -> Row | None:
         """The first row of a query, if there is one."""
@@ -66,21 +76,31 @@ class Database:
         return found[0] if found else None
 
     async def write(self, *statements: Statement) -> int:
-        """Runs the statements as one transaction; returns how many rows the last one changed."""
-        return await asyncio.to_thread(self._write, statements)
+        """Runs the statements as one transaction; returns how many rows the last one changed. Raises Contradiction."""
+        return await self.write_all(statements)
+
+    async def write_all(self, statements: Iterable[Statement]) -> int:
+        """The same; see protocol.Database."""
+        return await self._run(partial(self._database.write, statements))
+
+    async def take(self, name: str) -> bool:
+        """Hold this turn until `release`; False while another task or gateway has it."""
+        return await self._run(partial(self._database.take, name))
+
+    async def release(self, name: str) -> None:
+        """Hold it no longer."""
+        await self._run(partial(self._database.release, name))
 
     def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._connection.close()
+        """Close a file of our own."""
+        self._threads.shutdown(wait=not self._database.shared)
+        if not self._database.shared:
+            self._database.close()
 
-    def _rows(self, sql: str, values: Sequence[Any]) -> list[Row]:
-        with self._lock:
-            return self._connection.execute(sql, values).fetchall()
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    def _write(self, statements: Sequence[Statement]) -> int:
-        changed = 0
-        with self._lock, self._connection:
-            for sql, values in statements:
-                changed = self._connection.execute(sql, values).rowcount
-        return changed
+
+def any_of(values: Sequence[Any]) -> str:
+    """`(?, ?, ?)` for an IN list."""
+    return f"({protocol.marks(values)})"

@@ -1,17 +1,14 @@
-"""Uploaded files: bytes on disk under their id, what they are in the catalogue; each belongs to one tenant."""
+"""Uploaded files: what they are in the catalogue, their bytes where blobs.py keeps them; each belongs to one tenant."""
 
-import asyncio
-import json
-import os
 import secrets
-import shutil
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
+from serving.database.protocol import Row
 from serving.errors import BadRequest, NotFound, NotOffered
-from serving.stores.database import Database, Row
+from serving.stores.blobs import Blobs
+from serving.stores.database import Database, any_of
 from serving.stores.paging import Page, Wire
 
 TUNING_PURPOSE = "fine-tune"
@@ -24,7 +21,6 @@ NOT_OFFERED = {
 }
 SHORTEST_S, LONGEST_S = 3600, 2_592_000
 _LONGEST_NAME = 255
-_UNFINISHED = ".part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +62,16 @@ class Upload:
 class Files:
     """The files of all tenants; every call names the tenant, and another one's id is as unknown as none."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._database, self._folder = database, folder
+    def __init__(self, database: Database, blobs: Blobs) -> None:
+        self._database, self._blobs = database, blobs
 
     async def create(self, tenant: str, upload: Upload, content: BinaryIO, now: float) -> StoredFile:
-        """Stored on disk when it returns. Reads `content` to its end."""
+        """Stored for good when it returns. Reads `content` to its end."""
         id = f"file-{secrets.token_hex(12)}"
         expires = None if upload.lifetime_s is None else now + upload.lifetime_s
         file = StoredFile(id, upload.filename, upload.purpose, upload.bytes, now, expires)
-        await asyncio.to_thread(self._save, id, content)
         values = (id, tenant, file.filename, file.purpose, file.bytes, file.created_at, file.expires_at)
-        await self._database.write(("INSERT INTO files VALUES (?,?,?,?,?,?,?)", values))
+        await self._blobs.keep(id, content, ("INSERT INTO files VALUES (?,?,?,?,?,?,?)", values))
         return file
 
     async def find(self, tenant: str, id: str, now: float) -> StoredFile:
@@ -86,11 +80,9 @@ class Files:
 
     async def find_all(self, tenant: str, ids: Sequence[str], now: float) -> list[StoredFile]:
         """Each of `ids`, in order. Raises NotFound for the first that is not there."""
-        rows = await self._database.rows(
-            "SELECT files.* FROM json_each(?) AS wanted JOIN files ON files.id = wanted.value "
-            "WHERE tenant = ? AND (expires_at IS NULL OR expires_at > ?)",
-            *(json.dumps(list(ids)), tenant, now),
-        )
+        where = f"id IN {any_of(ids)} AND tenant = ? AND (expires_at IS NULL OR expires_at > ?)"
+        sql = f"SELECT * FROM files WHERE {where}"  # noqa: S608  # question marks
+        rows = await self._database.rows(sql, *ids, tenant, now)
         found = {row["id"]: _file(row) for row in rows}
         for id in ids:
             if id not in found:
@@ -112,32 +104,20 @@ class Files:
         return [(row["tenant"], row["id"]) for row in rows]
 
     async def delete(self, tenant: str, id: str) -> None:
-        """Forget it, then remove its bytes: a crash between the two leaves bytes that nobody can reach."""
-        if await self._database.write(("DELETE FROM files WHERE id = ? AND tenant = ?", (id, tenant))):
-            await asyncio.to_thread(self.path(id).unlink, missing_ok=True)
+        """Its bytes, too."""
+        await self._blobs.forget(id, ("DELETE FROM files WHERE id = ? AND tenant = ?", (id, tenant)))
 
     async def remove_orphans(self) -> None:
         """Bytes without a row, left by a crash."""
-        known = {row["id"] for row in await self._database.rows("SELECT id FROM files")}
-        for path in await asyncio.to_thread(lambda: list(self._folder.iterdir())):
-            if path.name not in known:
-                await asyncio.to_thread(path.unlink, missing_ok=True)
-
-    def path(self, id: str) -> Path:
-        """Where the bytes of a known file are. `id` is one of ours, never a client's own words."""
-        return self._folder / id
+        await self._blobs.remove_orphans()
 
     async def read(self, id: str) -> bytes:
-        """The bytes of a known file."""
-        return await asyncio.to_thread(self.path(id).read_bytes)
+        """The bytes of a known file. `id` is one of ours, never a client's own words. Raises FileNotFoundError."""
+        return b"".join([piece async for piece in self._blobs.pieces(id)])
 
-    def _save(self, id: str, content: BinaryIO) -> None:
-        unfinished = self._folder / (id + _UNFINISHED)
-        with unfinished.open("wb") as target:
-            shutil.copyfileobj(content, target)
-            target.flush()
-            os.fsync(target.fileno())
-        unfinished.rename(self.path(id))
+    def pieces(self, id: str) -> AsyncIterator[bytes]:
+        """The same, a piece at a time."""
+        return self._blobs.pieces(id)
 
 
 def check_upload(filename: str | None, size: int, purpose: str, anchor: str | None, seconds: str | None) -> Upload:

@@ -5,18 +5,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from serving.auth import Caller
+from serving.database.opening import tables
 from serving.knowledge import Knowledge
 from serving.stores.attachments import Attachments, Batches
 from serving.stores.bases import Bases
-from serving.stores.database import Database
-from serving.stores.files import Files, Upload
+from serving.stores.blobs import blobs_of
+from serving.stores.database import SCHEMA, Database
+from serving.stores.files import Files, StoredFile, Upload
 from serving.stores.paging import Page, Wire
 from serving.stores.search import Search
 from serving.stores.vector_stores import Clock, VectorStores
-from serving.stores.worker import Worker
+from serving.stores.worker import LOOK_S, Worker
+
+if TYPE_CHECKING:
+    from serving.database.postgres import PostgresDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,10 @@ class Stores:
         """One file. Raises NotFound."""
         return (await self.uploads.find(caller.tenant, id, self._clock())).wire()
 
-    async def file_path(self, caller: Caller, id: str) -> Path:
-        """Where its bytes are. Raises NotFound."""
-        return self.uploads.path((await self.uploads.find(caller.tenant, id, self._clock())).id)
+    async def content(self, caller: Caller, id: str) -> tuple[StoredFile, AsyncIterator[bytes]]:
+        """A file and its bytes, a piece at a time. Raises NotFound."""
+        file = await self.uploads.find(caller.tenant, id, self._clock())
+        return file, self.uploads.pieces(file.id)
 
     async def delete_file(self, caller: Caller, id: str) -> Wire:
         """The file, and its passages in every vector store. Raises NotFound."""
@@ -62,16 +68,21 @@ class Stores:
 
 
 @asynccontextmanager
-async def open_stores(home: Path, knowledge: Knowledge, clock: Clock) -> AsyncIterator[Stores]:
-    """Opens the catalogue under `home` and ingests in the background until the end. `clock` gives Unix seconds."""
-    database = Database(home / "files.db")
+async def open_stores(
+    home: Path, knowledge: Knowledge, clock: Clock, shared: "PostgresDatabase | None" = None
+) -> AsyncIterator[Stores]:
+    """Opens the catalogue, under `home` or in the shared database, and ingests in the background until the end. `clock`
+    gives Unix seconds."""
+    database = Database(await asyncio.to_thread(tables, shared, home / "files.db", SCHEMA))
     try:
-        files, attachments, bases = Files(database, home / "files"), Attachments(database), Bases(database, knowledge)
+        files = Files(database, blobs_of(database, home / "files"))
+        attachments, bases = Attachments(database), Bases(database, knowledge)
         await files.remove_orphans()
         waiting = asyncio.Event()
         vector_stores = VectorStores(bases, files, attachments, Batches(database), knowledge, clock, waiting.set)
         stores = Stores(vector_stores, Search(bases, attachments, knowledge, clock), database, files, bases, clock)
-        worker = Worker(knowledge, files, attachments, waiting, stores.sweep)
+        look_s = LOOK_S if database.shared else None
+        worker = Worker(knowledge, files, attachments, waiting, stores.sweep, look_s)
         worker.start()
         try:
             yield stores

@@ -1,7 +1,8 @@
 """Ingests attached files in the background, one at a time, tenants in turn, and sweeps away what has expired.
 
 What is to do is what the catalogue says is in progress: a gateway that was killed goes on where it was. One at a time,
-because questions share the embedder.
+because questions share the embedder. Gateways that share the catalogue share the work, and what a killed one had begun
+is another's within seconds.
 """
 
 import asyncio
@@ -12,13 +13,14 @@ from pathlib import PurePosixPath
 
 from retrieval.documents import SUPPORTED
 from serving.auth import Caller
-from serving.errors import GatewayError, NotFound, Unprocessable
+from serving.errors import GatewayError, NotFound, StoreUnavailable, Unprocessable
 from serving.knowledge import Knowledge
 from serving.stores.attachments import Attachment, Attachments
 from serving.stores.files import Files
 
 logger = logging.getLogger("breakeven")
 SWEEP_S = 60.0
+LOOK_S = 2.0  # how often to look for what other gateways left
 _PAUSE_S = 5.0  # after a fault of ours, so that it does not fill the log
 
 
@@ -32,9 +34,10 @@ class Worker:
         attachments: Attachments,
         waiting: asyncio.Event,
         sweep: Callable[[], Awaitable[None]],
+        look_s: float | None = None,
     ) -> None:
         self._knowledge, self._files, self._attachments = knowledge, files, attachments
-        self._waiting, self._sweep = waiting, sweep
+        self._waiting, self._sweep, self._look_s = waiting, sweep, look_s
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -51,14 +54,18 @@ class Worker:
     async def _ingest_all(self) -> None:
         turn = ""
         while True:
-            await self._waiting.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._waiting.wait(), self._look_s)
             self._waiting.clear()
             try:
-                while (found := await self._attachments.next_waiting(turn)) is not None:
+                while (found := await self._attachments.take_waiting(turn)) is not None:
                     attachment, store = found
                     turn = store["tenant"]
                     owner = Caller(turn, frozenset(), "operator", "ingestion")
-                    await self._ingest(owner, store["knowledge"], attachment)
+                    try:
+                        await self._ingest(owner, store["knowledge"], attachment)
+                    finally:
+                        await self._attachments.release(attachment)
             except Exception:
                 logger.exception("ingestion of attached files failed; trying again in %.0f s", _PAUSE_S)
                 await asyncio.sleep(_PAUSE_S)
@@ -74,6 +81,8 @@ class Worker:
         except FileNotFoundError:
             error = ("invalid_file", "the file was deleted before it could be read; upload it again")
         except GatewayError as refused:
+            if isinstance(refused, StoreUnavailable) and not await self._knowledge.healthy():
+                raise  # not this file's fault: it is for later
             error = (_code(found, refused), refused.message)
         if not await self._attachments.finish(found, error):
             await self._withdraw(owner, knowledge, found)

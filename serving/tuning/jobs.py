@@ -2,8 +2,9 @@
 
 import secrets
 
+from serving.database.protocol import Row
 from serving.errors import NotFound
-from serving.stores.database import Database, Row
+from serving.stores.database import Database
 from serving.tuning.job import ENDED, Job, State, Wanted
 
 
@@ -39,12 +40,28 @@ class Jobs:
         sql = "SELECT * FROM tuning_jobs WHERE tenant = ? ORDER BY created_at, id"
         return [_job(row) for row in await self._database.rows(sql, tenant)]
 
-    async def next(self) -> Job | None:
-        """The job to work on: one that was running when a gateway ended, else the one that has waited longest."""
-        row = await self._database.row(
-            "SELECT * FROM tuning_jobs WHERE state IN ('running', 'queued') ORDER BY state DESC, created_at, id LIMIT 1"
+    @property
+    def shared(self) -> bool:
+        """Whether other gateways work on them, too."""
+        return self._database.shared
+
+    async def take_next(self) -> Job | None:
+        """The job to work on: one that was running when a gateway ended, else the one that has waited longest. Other
+        gateways leave it to us until `release`."""
+        rows = await self._database.rows(
+            "SELECT * FROM tuning_jobs WHERE state IN ('running', 'queued') ORDER BY state DESC, created_at, id"
         )
-        return None if row is None else _job(row)
+        for job in map(_job, rows):
+            if await self._database.take(job.id):
+                now = await self.find(job.tenant, job.id)
+                if now.state in ("running", "queued"):
+                    return now
+                await self.release(job)  # another gateway was quicker
+        return None
+
+    async def release(self, job: Job) -> None:
+        """Others may have it now."""
+        await self._database.release(job.id)
 
     async def move(self, job: Job, state: State, *, among: tuple[State, ...]) -> bool:
         """To `state` if it is in one of `among`; False if somebody moved it meanwhile."""

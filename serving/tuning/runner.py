@@ -23,9 +23,10 @@ logger = logging.getLogger("breakeven")
 _LOOK_S = 0.5
 _ATTEMPTS = 3  # of a trainer that dies without a word: the machine may have been short of memory
 _LAST_LINES = 5
-_ADAPTER, _LOG = "adapter", "trainer.log"
+_ADAPTER, _LOG, _PAUSING = "adapter", "trainer.log", "pause-asked"
 _REFUSED = 1  # exit status of `breakeven train`: its line says why
 _BUSY_S = 15.0
+_SHARED_S = 10.0  # how often to look for what other gateways left
 _PAUSE_S = 5.0  # after a fault of ours, so that it does not fill the log
 _LEAVE_S = 30.0  # a trainer that takes longer to stop is left to itself; the next gateway finds it
 _DATA = ("train.jsonl", "validation.jsonl")
@@ -58,7 +59,6 @@ class Runner:
     def __init__(self, jobs: Jobs, files: Files, folder: Path, trainer: Trainer, clock: Callable[[], float]) -> None:
         self._jobs, self._files, self._folder, self._trainer = jobs, files, folder, trainer
         self._clock, self._waiting = clock, asyncio.Event()
-        self._pausing: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
@@ -72,8 +72,7 @@ class Runner:
 
     async def pause(self, job: Job) -> None:
         """Stop a running job at its next step."""
-        self._pausing.add(job.id)
-        await asyncio.to_thread(self.run_of(job).request, "pause")
+        await asyncio.to_thread(self._ask_to_pause, job)
 
     async def cancel(self, job: Job) -> None:
         """Give a running job up."""
@@ -100,14 +99,18 @@ class Runner:
             await asyncio.wait([after])
         swept = False
         while True:
-            await self._waiting.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._waiting.wait(), _SHARED_S if self._jobs.shared else None)
             self._waiting.clear()
             try:
                 if not swept:
                     await self._sweep()
                     swept = True
-                while (job := await self._jobs.next()) is not None:
-                    await self._run_or_fail(job)
+                while (job := await self._jobs.take_next()) is not None:
+                    try:
+                        await self._run_or_fail(job)
+                    finally:
+                        await self._jobs.release(job)
             except Exception:
                 logger.exception("the queue of fine-tuning jobs failed; trying again in %.0f s", _PAUSE_S)
                 await asyncio.sleep(_PAUSE_S)
@@ -136,7 +139,7 @@ class Runner:
         before, ended = len(run.journal.events()), _Ended(0, "")
         if not run.running():
             try:
-                await asyncio.to_thread(self._prepare, job)
+                await self._prepare(job)
             except FileNotFoundError:
                 await self._end(job, "failed", error="its file was deleted; upload it again")
                 return
@@ -145,14 +148,14 @@ class Runner:
             await asyncio.sleep(_LOOK_S)
         await self._conclude(job, run, run.journal.events()[before:], ended)
 
-    def _prepare(self, job: Job) -> None:
+    async def _prepare(self, job: Job) -> None:
         # Copies: a file may be deleted while its job waits or is paused.
         folder = self._folder / job.id
-        folder.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         for name, id in zip(_DATA, (job.wanted.training_file, job.wanted.validation_file), strict=True):
             if id is not None and not (folder / name).exists():
                 unfinished = folder / f"{name}.part"
-                unfinished.write_bytes(self._files.path(id).read_bytes())
+                await asyncio.to_thread(unfinished.write_bytes, await self._files.read(id))
                 unfinished.replace(folder / name)
         write_recipe(folder / "recipe.toml", self._trainer.recipe(job))
 
@@ -182,8 +185,9 @@ class Runner:
     async def _conclude(self, job: Job, run: RunFolder, news: Sequence[Event], ended: _Ended) -> None:
         last = news[-1] if news else None
         state = None if last is None else last.state
-        paused = job.id in self._pausing
-        self._pausing.discard(job.id)
+        asked = self._folder / job.id / _PAUSING
+        paused = asked.exists()
+        asked.unlink(missing_ok=True)
         if run.out.is_dir():
             await self._publish(job, run.out)
         elif run.requested() == "cancel" or state == "cancelled":
@@ -198,6 +202,13 @@ class Runner:
             await self._end(job, "failed", error=last.error or ended.words)
         elif ended.status == _REFUSED or await self._jobs.died(job) >= _ATTEMPTS:
             await self._end(job, "failed", error=ended.words or f"the trainer died (status {ended.status})")
+
+    def _ask_to_pause(self, job: Job) -> None:
+        # A file, because it may be another gateway that runs the job.
+        asked = self._folder / job.id / _PAUSING
+        asked.parent.mkdir(parents=True, exist_ok=True)
+        asked.touch()
+        self.run_of(job).request("pause")
 
     async def _publish(self, job: Job, adapter: Path) -> None:
         try:

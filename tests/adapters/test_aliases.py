@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.aliases import CANARY, PROD
+from adapters.aliases import _TURN, CANARY, PROD
 from adapters.audit import Cause
 from adapters.errors import MalformedManifest, UnknownAdapter, VersionInUse
 from adapters.manifest import Measurement, Score
@@ -160,3 +160,22 @@ def test_scores_are_written_into_the_manifest_and_the_version_stays(registry: Re
     with pytest.raises(MalformedManifest, match="high"):
         registry.annotate("demo", three[0], [Score(name="accuracy", value=0.5, n=1, low=0.0, high=float("nan"))])
     assert registry.resolve("demo").manifest == found
+
+
+def test_threads_of_one_process_take_turns_by_a_lock_of_their_own(registry: Registry) -> None:
+    """On NFS the file's lock is the process's, and does not keep its threads apart; no such filesystem is here."""
+    with registry._aliases.locked():
+        assert _TURN.locked()
+    assert not _TURN.locked()
+
+
+def test_a_roll_back_of_what_was_replaced_meanwhile_changes_nothing(registry: Registry, three: list[str]) -> None:
+    registry.promote("demo", three[1], CANARY, ME)
+    registry.promote("demo", three[2], CANARY, ME)
+    before = registry.log.decisions("demo")
+    registry.rollback("demo", CANARY, ME, present=three[1])
+    assert registry.aliases("demo")[CANARY] == three[2]
+    assert registry.log.decisions("demo") == before
+    registry.rollback("demo", CANARY, ME, present=three[2])
+    assert CANARY not in registry.aliases("demo")
+    assert registry.state() == {"demo": {PROD: three[0]}}

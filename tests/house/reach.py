@@ -9,7 +9,12 @@ from tests.house.sources import in_product
 HEAVY = (
     *("torch", "vllm", "trl", "peft", "transformers", "sentence_transformers", "adapters.training", "adapters.loading"),
     *("matplotlib", "benchmarks.advice.plot", "benchmarks.economics.plot", "benchmarks.report.content"),
-    *("benchmarks.report.page", "serving.accounting.ledger.postgres", "serving.budgets.shared"),
+    *(
+        "benchmarks.report.page",
+        "serving.accounting.ledger.postgres",
+        "serving.budgets.shared",
+        "serving.database.postgres",
+    ),
     *("chromadb", "psycopg", "psycopg_pool", "onnxruntime"),  # tens of MiB that few gateways need
     # What a gateway without documents, adapters, schemas or scrapes does without.
     *("serving.shelving", "serving.rollout.schemas", "benchmarks.economics.live", "adapters.tensors"),

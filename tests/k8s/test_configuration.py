@@ -8,7 +8,7 @@ import pytest
 
 from adapters.registry import Registry
 from serving.app import check_bind
-from serving.auth import KeyStore
+from serving.auth import open_keys
 from serving.engine.arguments import server_command
 from serving.models import build_catalogue
 from serving.sections import Settings
@@ -34,7 +34,7 @@ def test_the_price_comes_with_its_source_and_date(settings: Settings) -> None:
 
 
 def test_it_listens_beyond_loopback_and_so_needs_a_key_first(settings: Settings, tmp_path: Path) -> None:
-    keys = KeyStore(tmp_path / "keys.db")
+    keys = open_keys(tmp_path)
     with pytest.raises(SettingsError, match="no API key exists"):
         check_bind(settings.server, keys)
     keys.create("local", ["everyone"], "operator")

@@ -124,10 +124,10 @@ def test_several_gateways_share_all_that_is_shared(stack: list[Manifest]) -> Non
     shared = {"BREAKEVEN_DATABASE_URL", "BREAKEVEN_RETRIEVAL__CHROMA_URL"}
     assert shared <= set(given) or (alone and not shared & set(given))
     if not alone:
-        # Nothing of its own that would have to survive it, and keys from the Secret.
+        # Nothing of its own that would have to survive it; keys are looked for where the gateway will.
         assert not [volume for volume in gateway.spec["volumes"] if "persistentVolumeClaim" in volume]
-        (copy,) = gateway.spec["initContainers"]
-        assert copy["command"][-1] == f"{given['BREAKEVEN_HOME']}/keys.db"
+        (wait,) = gateway.spec["initContainers"]
+        assert environment(wait)["BREAKEVEN_DATABASE_URL"] == given["BREAKEVEN_DATABASE_URL"]
 
 
 def test_the_servers_are_those_that_the_tests_ran_with(stack: list[Manifest]) -> None:

@@ -1,16 +1,41 @@
 """Keys: shown once, stored hashed, tied to a tenant, groups and a role, and gone when revoked."""
 
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
 
-from serving.auth import LOCAL_OPERATOR, KeyRefused, KeyStore
-from serving.errors import Forbidden, Unauthenticated
+from serving.auth import LOCAL_OPERATOR, MAX_AGE_S, KeyRefused, KeyStore, open_keys
+from serving.database.opening import shared_database
+from serving.errors import Forbidden, StoreUnavailable, Unauthenticated
+from tests.servers import Cluster
+
+Open = Callable[[], KeyStore]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Opens the same keys again, as another gateway or command does."""
+    url = None
+    if request.param == "postgresql":
+        cluster = request.getfixturevalue("postgres")
+        cluster.empty()
+        url = cluster.url()
+    with ExitStack() as stack:
+
+        def reopen() -> KeyStore:
+            shared = stack.enter_context(shared_database(url))
+            return stack.enter_context(closing(open_keys(tmp_path / "home", shared)))
+
+        yield reopen
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> KeyStore:
-    return KeyStore(tmp_path / "keys.db")
+def keys(open_store: Open) -> KeyStore:
+    return open_store()
 
 
 def test_without_keys_the_caller_is_the_local_operator(keys: KeyStore) -> None:
@@ -46,18 +71,112 @@ def test_revoking_the_last_key_does_not_open_the_door(keys: KeyStore) -> None:
 
 
 def test_the_secret_is_not_in_the_file(tmp_path: Path) -> None:
-    key = KeyStore(tmp_path / "keys.db").create("acme", [], "user")
+    key = open_keys(tmp_path).create("acme", [], "user")
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert key.rpartition("-")[2].encode() not in stored
+    assert key.split("-", 2)[2].encode() not in stored
     assert (tmp_path / "keys.db").stat().st_mode & 0o077 == 0
 
 
-def test_another_process_key_becomes_known(tmp_path: Path, keys: KeyStore) -> None:
+def test_what_another_process_does_becomes_known(open_store: Open) -> None:
+    keys, other = open_store(), open_store()
+    keys.follow()
     first = keys.create("acme", [], "user")
     keys.authenticate(f"Bearer {first}")
-    second = KeyStore(tmp_path / "keys.db").create("acme", [], "user")
-    keys._fresh_until = 0.0  # as if REFRESH_S had passed
+    second = other.create("acme", [], "user")
+    within(MAX_AGE_S, lambda: keys.authenticate(f"Bearer {second}").tenant == "acme")
+    other.revoke(first.split("-")[1])
+    within(MAX_AGE_S, lambda: refused(keys, first))
     assert keys.authenticate(f"Bearer {second}").tenant == "acme"
+
+
+def test_two_that_revoke_at_once(open_store: Open) -> None:
+    """One did it, the other is told that it is done; nobody's change is lost, nor anybody's key."""
+    stores = [open_store() for _ in range(2)]
+    made = [stores[0].create("acme", [], "user") for _ in range(6)]
+    done: list[str] = []
+
+    def revoke(store: KeyStore) -> None:
+        for key in made:
+            with suppress(KeyRefused):
+                store.revoke(key.split("-")[1])
+                done.append(key)
+            store.create("acme", [], "user")
+
+    threads = [threading.Thread(target=revoke, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == sorted(made)
+    found = open_store().list()
+    assert (len(found), sum(key.revoked_at is None for key in found)) == (18, 12)
+
+
+def test_a_table_that_lost_its_keys_opens_no_door(open_store: Open) -> None:
+    keys = open_store()
+    keys.follow()
+    keys.create("acme", [], "user")
+    keys._database.write([("UPDATE keys_version SET version = 0", ()), ("DELETE FROM keys", ())])
+    keys.refresh()
+    with pytest.raises(Unauthenticated):
+        keys.authenticate(None)
+
+
+def test_keys_of_the_home_are_taken_in_and_what_is_revoked_stays_so(tmp_path: Path, postgres: Cluster) -> None:
+    postgres.empty()
+    with closing(open_keys(tmp_path)) as old:
+        first, second = (old.create("acme", ["legal"], "user") for _ in range(2))
+    for revoked in (False, True):
+        with shared_database(postgres.url()) as shared, closing(open_keys(tmp_path, shared)) as keys:
+            assert keys.authenticate(f"Bearer {second}").groups == {"legal"}
+            assert refused(keys, first) == revoked
+            if not revoked:
+                keys.revoke(first.split("-")[1])
+
+
+def test_without_postgresql_keys_are_good_for_a_while_and_then_nobody_is_let_in(
+    postgres: Cluster, tmp_path: Path
+) -> None:
+    postgres.empty()
+    with shared_database(postgres.url()) as shared, closing(open_keys(tmp_path, shared, 2.0)) as keys:
+        keys.follow()
+        key = keys.create("acme", [], "user")
+        postgres.stop()
+        try:
+            assert keys.authenticate(f"Bearer {key}").tenant == "acme"
+            within(4.0, lambda: unavailable(keys, key))
+        finally:
+            postgres.start()
+        within(10.0, lambda: not unavailable(keys, key))
+
+
+def within(seconds: float, true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if true():
+                return
+        except Unauthenticated:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def refused(keys: KeyStore, key: str) -> bool:
+    try:
+        keys.authenticate(f"Bearer {key}")
+    except Unauthenticated:
+        return True
+    return False
+
+
+def unavailable(keys: KeyStore, key: str) -> bool:
+    try:
+        keys.authenticate(f"Bearer {key}")
+    except StoreUnavailable as error:
+        assert (error.status, error.code) == (503, "keys_unavailable")
+        return True
+    return False
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "é", "x" * 65])

@@ -11,8 +11,9 @@ import openai
 import pytest
 
 from adapters.registry import Registry
+from serving.database.opening import tables
 from serving.rollout.desk import Desk
-from serving.rollout.feedback import FeedbackStore
+from serving.rollout.feedback import SCHEMA, FeedbackStore
 from serving.sections import Canary
 from tests.serving.adapter_folders import installed
 from tests.serving.gateways import Running, running, settings_for
@@ -228,6 +229,6 @@ async def test_votes_given_at_once_are_all_kept(tmp_path: Path) -> None:
         requests = [(await asked(client, "plain"))["request_id"] for _ in range(20)]
         answers = await asyncio.gather(*(vote(stack, request_id=each, vote="up") for each in requests * 2))
         assert Counter(status for status, _ in answers) == {200: 20, 409: 20}
-    store = FeedbackStore(tmp_path / "feedback.db")
-    assert len(store.since("plain", 0.0, "", "-")) == 20
+    store = FeedbackStore(tables(None, tmp_path / "feedback.db", SCHEMA))
+    assert len(store.since("plain", 0.0, "", "-").outcomes) == 20
     store.close()

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from serving.app import bind, check_bind
-from serving.auth import KeyStore
+from serving.auth import open_keys
 from serving.engine.arguments import cpu_variables, server_command
 from serving.engine.child import VllmChild
 from serving.engine.device import GPU_MODEL, Device
@@ -33,12 +33,12 @@ def server(**fields: object) -> Server:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback_needs_no_key(tmp_path: Path, host: str) -> None:
-    check_bind(server(host=host), KeyStore(tmp_path / "keys.db"))
+    check_bind(server(host=host), open_keys(tmp_path))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com"])  # noqa: S104  # refused here
 def test_any_other_address_needs_one(tmp_path: Path, host: str) -> None:
-    keys = KeyStore(tmp_path / "keys.db")
+    keys = open_keys(tmp_path)
     with pytest.raises(SettingsError, match="keys create"):
         check_bind(server(host=host), keys)
     keys.create("acme", [], "operator")

@@ -5,20 +5,24 @@ import io
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serving.auth import LOCAL_OPERATOR, Caller
+from serving.database.opening import shared_database, tables
+from serving.database.postgres import PostgresDatabase
 from serving.engine.device import Device
 from serving.errors import BadRequest, Conflict, GatewayError, NotFound, NotOffered
 from serving.sections import Settings
-from serving.stores.database import Database
+from serving.stores.blobs import blobs_of
+from serving.stores.database import SCHEMA, Database
 from serving.stores.files import Files, Upload
 from serving.stores.paging import Page
 from serving.tuning.service import Host, Tuning, open_tuning, refuse_crowded_gpu
+from tests.servers import Cluster
 
 CPU = Device("cpu", "a processor", 2)
 STRANGER = Caller("strangers", frozenset(), "operator", "k2")
@@ -54,8 +58,10 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(home: Path, script: str = "succeed", **settings: Any) -> AsyncIterator[Desk]:
-    database, published = Database(home / "files.db"), list[Path]()
+async def desk(
+    home: Path, script: str = "succeed", shared: PostgresDatabase | None = None, **settings: Any
+) -> AsyncIterator[Desk]:
+    database, published = Database(tables(shared, home / "files.db", SCHEMA)), list[Path]()
 
     async def command(recipe: Path, out: Path) -> Sequence[str]:
         return ("env", f"PYTHONPATH={ROOT}", sys.executable, str(TRAINER), str(recipe), str(out), script)
@@ -64,7 +70,7 @@ async def desk(home: Path, script: str = "succeed", **settings: Any) -> AsyncIte
         published.append(folder)
         return f"tone@{len(published)}"
 
-    files = Files(database, home / "files")
+    files = Files(database, blobs_of(database, home / "files"))
     tree = Settings.model_validate({"home": home, **settings})
     try:
         async with open_tuning(database, files, tree, Host("base", CPU, command, publish), time.time) as tuning:
@@ -91,6 +97,26 @@ async def test_a_job_from_file_to_model(tmp_path: Path) -> None:
         checkpoints = await at.tuning.checkpoints(LOCAL_OPERATOR, id, Page())
         assert [each["step_number"] for each in checkpoints["data"]] == [4, 2]
         assert [each["id"] for each in (await at.tuning.page(LOCAL_OPERATOR, Page()))["data"]] == [id]
+
+
+async def test_gateways_that_share_a_database_train_a_job_once_and_either_may_stop_it(
+    tmp_path: Path, postgres: Cluster
+) -> None:
+    postgres.empty()
+    async with AsyncExitStack() as stack:
+        bases = [stack.enter_context(shared_database(postgres.url())) for _ in range(2)]
+        one, two = [await stack.enter_async_context(desk(tmp_path, "wait", each)) for each in bases]
+        id = await one.create(training_file=await two.upload())
+        await two.until(id, "running")
+        await two.tuning.pause(LOCAL_OPERATOR, id)
+        await one.until(id, "paused")
+        await asyncio.sleep(0.2)
+        assert (await one.job(id))["status"] == "paused"
+        assert len((await two.tuning.page(LOCAL_OPERATOR, Page()))["data"]) == 1
+        assert (await two.tuning.page(STRANGER, Page()))["data"] == []
+        await two.tuning.resume(LOCAL_OPERATOR, id)
+        assert (await one.until(id, "succeeded", "failed"))["status"] == "succeeded"
+        assert len(one.published + two.published) == 1
 
 
 async def test_a_trainer_that_refuses_its_file_fails_the_job_in_its_words(tmp_path: Path) -> None:

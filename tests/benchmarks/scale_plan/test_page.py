@@ -111,7 +111,7 @@ def test_too_few_connections_are_a_ceiling(material: Material) -> None:
     assert engine is not None
     few, many = (replace(material.installed, connections=count) for count in (100, 1000))
     parts = [{each.part: each.per_s for each in ceilings(engine, material.found, one)} for one in (few, many)]
-    assert parts[0]["PostgreSQL's connections"] == pytest.approx(parts[0]["gateways"] * 3 / 8)
+    assert parts[0]["PostgreSQL's connections"] == pytest.approx(parts[0]["gateways"] * 2 / 8)
     assert "PostgreSQL's connections" not in parts[1]
 
 
@@ -119,10 +119,15 @@ def test_the_database_takes_all_gateways_and_the_count_is_that_of_the_pools() ->
     found = installed()
     # PostgreSQL keeps three for its superuser.
     assert found.connections - 3 >= found.gateways * found.connections_per_gateway
-    pools = (("retrieval/postgres.py", r"_MOST_CONNECTIONS = (\d+)"), ("serving/budgets/shared.py", r"max_size=(\d+)"))
+    pools = (
+        ("retrieval/postgres.py", r"_MOST_CONNECTIONS = (\d+)"),
+        ("serving/budgets/shared.py", r"max_size=(\d+)"),
+        ("serving/database/postgres.py", r"_MOST_CONNECTIONS = (\d+)"),
+    )
     written_there = [int(each) for name, size in pools for each in re.findall(size, (ROOT / name).read_text())]
-    assert len(written_there) == 2
-    assert found.connections_per_gateway == sum(written_there) + 1
+    assert len(written_there) == 3
+    # The ledger's writer, and the connection whose locks are the records' turns.
+    assert found.connections_per_gateway == sum(written_there) + 2
 
 
 def test_ten_times_the_volume_fills_the_disk_in_a_tenth_of_the_time(material: Material) -> None:

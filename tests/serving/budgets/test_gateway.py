@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from serving.accounting.ledger.queries import spent
-from serving.auth import EVERYONE, KeyStore
+from serving.auth import EVERYONE, open_keys
 from serving.sharing import Budget
 from tests.serving.gateways import Running, running, settings_for
 
@@ -197,11 +197,11 @@ async def test_who_may_see_and_change_budgets(tmp_path: Path) -> None:
 
 
 def test_keys_from_before_there_were_budgets(tmp_path: Path) -> None:
-    store = KeyStore(tmp_path / "keys.db")
+    store = open_keys(tmp_path)
     key = store.create("acme", [EVERYONE], "user")
-    store._database.execute("ALTER TABLE keys DROP COLUMN budget")
+    store._database.write([("ALTER TABLE keys DROP COLUMN budget", ())])
     store.close()
-    again = KeyStore(tmp_path / "keys.db")
+    again = open_keys(tmp_path)
     assert again.authenticate(f"Bearer {key}").budget is None
     again.set_budget(key.split("-")[1], _budget(usd_per_day="5.50"))
     assert again.authenticate(f"Bearer {key}").budget == _budget(usd_per_day="5.50")

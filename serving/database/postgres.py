@@ -1,0 +1,188 @@
+"""Records in PostgreSQL, which several gateways share. The only module of the gateway's records that knows psycopg.
+
+A turn is an advisory lock of one connection: a gateway that dies gives it back, and one that loses the connection may
+find that somebody else has begun, so what is done in a turn must bear being done twice.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from retrieval.errors import StoreUnreachable
+from serving.database.protocol import Contradiction, Row, Schema, Statement, check_text
+from serving.errors import StoreUnavailable
+
+_SETTING = "database_url"
+_LOCK = 7_239_817_125_331_004  # of the tables' making; the budgets' has the number before it
+_SESSION = "SET search_path TO breakeven_gateway; SET statement_timeout TO '20s'; SET jit TO off"
+_MOST_CONNECTIONS = 8
+_CONNECT_S = 5
+_WAIT_S = 3.0  # for a connection
+_RECONNECT_S = 1.0  # then the next who needs one tries again at once, instead of after longer and longer pauses
+# A server that is gone without a word is noticed within seconds, and not only when TCP gives up.
+_ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+_TRIES = 8
+_AGAIN = ("40001", "40P01")  # SQLSTATE: could not serialize; deadlock. Nothing was kept.
+Connection = psycopg.Connection[dict[str, Any]]
+
+
+class PostgresDatabase:
+    """Schema `breakeven_gateway`. Raises StoreUnreachable if nothing answers at `url`."""
+
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        self._url, self._turn, self._held = url, threading.Lock(), set[str]()
+        self._holder: Connection | None = None
+        self._name = "PostgreSQL"
+        try:
+            parts = conninfo_to_dict(url)
+            self._name = f"PostgreSQL at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
+            with self._connect() as connection, connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+                if connection.execute("SELECT to_regnamespace('breakeven_gateway') AS it").fetchone() == {"it": None}:
+                    connection.execute("CREATE SCHEMA breakeven_gateway")
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise StoreUnavailable(
+                f"{self._name} ({_SETTING}): {_first_line(error)}; the role must own its database, or somebody who "
+                "does must run CREATE SCHEMA breakeven_gateway AUTHORIZATION that role"
+            ) from error
+        except psycopg.Error as error:
+            raise StoreUnreachable(self._name, _SETTING, _first_line(error)) from error
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            url,
+            min_size=1,
+            max_size=_MOST_CONNECTIONS,
+            kwargs={"autocommit": True, "connect_timeout": _CONNECT_S, "row_factory": dict_row, **_ALIVE},
+            configure=lambda connection: (connection.execute(_SESSION), None)[1],
+            # What the database closed when it was restarted must not be handed to a request.
+            check=ConnectionPool.check_connection,
+            timeout=_WAIT_S,
+            reconnect_timeout=_RECONNECT_S,
+            open=False,
+        )
+        self._pool.open()
+
+    def prepare(self, schema: Schema) -> None:
+        """Make these tables if they are not there. Raises StoreUnavailable."""
+        columns = "".join(
+            f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {kind};" for table, name, kind in schema.later
+        )
+        wide = f"{schema.tables}{columns}".replace(" REAL", " DOUBLE PRECISION").replace(" INTEGER", " BIGINT")
+        with self._connected() as connection, connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            connection.execute((wide.replace(" BLOB", " BYTEA") + schema.shared).encode())
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """See Database."""
+        check_text(values)
+        with self._connected() as connection:
+            return list(connection.execute(_theirs(sql), values).fetchall())
+
+    def write(self, statements: Iterable[Statement]) -> int:
+        """See Database. Gateways that hold each other up are taken apart, and the one that lost tries again."""
+        again = isinstance(statements, Sequence)
+        for left in reversed(range(_TRIES if again else 1)):
+            with suppress(_Again), self._connected(last=left == 0) as connection, connection.transaction():
+                changed = 0
+                for sql, values in statements:
+                    check_text(values)
+                    changed = connection.execute(_theirs(sql), values).rowcount
+                return changed
+        raise AssertionError("the last try returns or raises")
+
+    def take(self, name: str) -> bool:
+        """See Database."""
+        with self._turn, self._said():
+            if name in self._held:
+                return False
+            try:
+                taken = self._lock(name)
+            except psycopg.Error:  # the connection was lost, and with it every turn
+                self._disconnect()
+                taken = self._lock(name)
+            if taken:
+                self._held.add(name)
+            return taken
+
+    def release(self, name: str) -> None:
+        """See Database."""
+        with self._turn:
+            self._held.discard(name)
+            if self._holder is not None:
+                try:
+                    self._holder.execute("SELECT pg_advisory_unlock(hashtextextended(%s, %s))", (name, _LOCK))
+                except psycopg.Error:
+                    self._disconnect()
+
+    def close(self) -> None:
+        """See Database."""
+        with self._turn:
+            self._held.clear()
+            self._disconnect()
+        self._pool.close()
+
+    def _connect(self) -> Connection:
+        return psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=_CONNECT_S,
+            row_factory=dict_row,
+            **_ALIVE,  # type: ignore[arg-type]  # libpq's own
+        )
+
+    def _lock(self, name: str) -> bool:
+        if self._holder is None:
+            self._holder = self._connect()
+            for each in self._held:
+                self._try(each)
+        return self._try(name)
+
+    def _try(self, name: str) -> bool:
+        assert self._holder is not None
+        found = self._holder.execute(
+            "SELECT pg_try_advisory_lock(hashtextextended(%s, %s)) AS taken", (name, _LOCK)
+        ).fetchone()
+        return found is not None and bool(found["taken"])
+
+    def _disconnect(self) -> None:
+        if self._holder is not None:
+            with suppress(psycopg.Error):
+                self._holder.close()
+            self._holder = None
+
+    @contextmanager
+    def _connected(self, *, last: bool = True) -> Iterator[Connection]:
+        with self._said(last=last), self._pool.connection() as connection:
+            yield connection
+
+    @contextmanager
+    def _said(self, *, last: bool = True) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.IntegrityError as error:
+            raise Contradiction(_first_line(error)) from error
+        except psycopg.Error as error:
+            if not last and error.sqlstate in _AGAIN:
+                raise _Again from error
+            raise StoreUnavailable(
+                f"{self._name} ({_SETTING}) cannot be used: {_first_line(error)}; try again shortly", retry_after_s=1
+            ) from error
+
+
+class _Again(Exception):
+    pass
+
+
+def _theirs(sql: str) -> bytes:
+    return sql.replace("?", "%s").encode()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
