@@ -1,7 +1,6 @@
 """The installed adapters: immutable versions under one folder, and aliases that say which one is served.
 
-Layout: root/<name>/<version>/ with the three files of an adapter (manifest.py), root/<name>/aliases.json (aliases.py)
-and root/audit.jsonl (audit.py).
+Layout: root/<name>/<version>/ with an adapter's three files (manifest.py), root/<name>/aliases.json, root/audit.jsonl.
 Only what is found here reaches the engine: vLLM would load pickles, follow links and join a client's text to a path.
 Versions are content hashes because the engine keeps the prefix cache of a name whose weights are replaced.
 """
