@@ -14,6 +14,7 @@ import uvloop
 from benchmarks.prices import load_prices
 from benchmarks.prices.validity import current, notes
 from breakeven.console import Config, console, output
+from retrieval.embedder import Embedder
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Appraisal, Economist
 from serving.accounting.ledger.traffic import Traffic
@@ -34,14 +35,18 @@ def serve(
 ) -> None:
     """Start the engine and the gateway; Ctrl-C stops both."""
     share_cores()
-    settings = load_settings(config, overrides={"server.host": host, "server.port": port})
+    serve_settings(load_settings(config, overrides={"server.host": host, "server.port": port}))
+
+
+def serve_settings(settings: Settings, embedder: Embedder | None = None) -> None:
+    """Until the process is told to end; `embedder` replaces the configured one."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("breakeven").setLevel(logging.INFO)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings))
+        runner.run(_serve(settings, embedder))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, embedder: Embedder | None) -> None:
     with keys_of(settings) as keys:
         check_bind(settings.server, keys)
     listener = bind(settings.server)
@@ -53,7 +58,8 @@ async def _serve(settings: Settings) -> None:
         async with AsyncExitStack() as stack:
 
             async def prepare() -> None:
-                opened = open_gateway(settings, _prices_for(settings), url, stages, economist_for=_economist(settings))
+                prices_for, economist_for = _prices_for(settings), _economist(settings)
+                opened = open_gateway(settings, prices_for, url, stages, embedder, economist_for)
                 gateway = app.state.gateway = await stack.enter_async_context(opened)
                 failures = await asyncio.to_thread(fill_knowledge, settings, gateway.library, stages)
                 gateway.documents_in.set()
