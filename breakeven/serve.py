@@ -2,20 +2,22 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import date
+from functools import cache
 from typing import Annotated
 
 import typer
 import uvloop
 
-from benchmarks.economics.live import LiveEconomics, Terms
 from benchmarks.prices import load_prices
 from benchmarks.prices.validity import current, notes
 from breakeven.console import Config, console, output
 from retrieval.embedder import Embedder
 from serving.accounting.cost import GpuPrice, Prices
-from serving.accounting.economics import Economist
+from serving.accounting.economics import Appraisal, Economist
+from serving.accounting.ledger.traffic import Traffic
 from serving.app import bind, check_bind, create_app, run, settle
 from serving.auth import keys_of
 from serving.engine.device import Device
@@ -78,13 +80,32 @@ async def _serve(settings: Settings, embedder: Embedder | None) -> None:
 
 
 def _economist(settings: Settings) -> EconomistFor:
-    cost = settings.cost
+    book, cost = load_prices(), settings.cost
 
     def choose(machine: GpuPrice, accelerators: int) -> Economist:
-        terms = Terms(machine, accelerators, cost.hosted_models, cost.assumptions, cost.hosted_retrieval)
-        return LiveEconomics(load_prices(), terms)
+        def make() -> Economist:
+            from benchmarks.economics.live import LiveEconomics, Terms
+
+            terms = Terms(machine, accelerators, cost.hosted_models, cost.assumptions, cost.hosted_retrieval)
+            return LiveEconomics(book, terms)
+
+        # What an operator names or assumes may be wrong, and that must stop the start.
+        if cost.hosted_retrieval is not None:
+            book.unit(cost.hosted_retrieval)
+        return make() if cost.assumptions else _WhenAsked(make)
 
     return choose
+
+
+class _WhenAsked:
+    """An Economist that is made when it is first asked: it brings in libraries of tens of MiB."""
+
+    def __init__(self, make: Callable[[], Economist]) -> None:
+        self._made = cache(make)
+
+    def appraise(self, seen: Traffic) -> Appraisal:
+        """See Economist."""
+        return self._made().appraise(seen)
 
 
 def _prices_for(settings: Settings) -> PricesFor:

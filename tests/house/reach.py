@@ -16,6 +16,9 @@ HEAVY = (
         "serving.database.postgres",
     ),
     *("chromadb", "psycopg", "psycopg_pool", "onnxruntime"),  # tens of MiB that few gateways need
+    # What a gateway without documents, adapters, schemas or scrapes does without.
+    *("serving.shelving", "serving.rollout.schemas", "benchmarks.economics.live", "adapters.tensors"),
+    "huggingface_hub",
 )
 _ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
