@@ -56,6 +56,11 @@ def _unhurried(arguments: list[str], variables: dict[str, str]) -> tuple[list[st
 LIGHT = Programs("tests.manifests.light_gateway", "tests.simulated_vllm", 20, _unhurried)
 
 
+def own_mounts() -> list[str]:
+    """What begins a command that sees mounts of its own."""
+    return ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
+
+
 @dataclass(frozen=True)
 class Launch:
     """A process as the operating system takes it."""
@@ -122,8 +127,7 @@ class Machine:
 
     def _with_names(self) -> list[str]:
         """Our /etc/hosts for this process alone, as the kubelet gives each pod its own."""
-        own = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
-        return [*own, "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(self.hosts)]
+        return [*own_mounts(), "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(self.hosts)]
 
     def _postgres(self, words: list[str], given: dict[str, str]) -> Launch:
         """What the image's entrypoint does, and the programs that its probes name."""

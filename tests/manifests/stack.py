@@ -14,7 +14,7 @@ import pytest
 from tests.k8s.manifests import ENGINE_KEY, kubectl
 from tests.manifests.cluster import Cluster, started
 from tests.manifests.load import Load
-from tests.manifests.machine import Programs
+from tests.manifests.machine import Programs, own_mounts
 from tests.manifests.pod import Pod
 from tests.manifests.preparation import create_key, first_key, inputs, overlay
 from tests.servers import postgres_programs
@@ -75,7 +75,7 @@ def _needs() -> str:
         pytest.skip("NOT TESTED: kubectl is not on PATH")
     if postgres_programs() is None:
         pytest.skip("NOT TESTED: PostgreSQL is not installed")
-    mount = [shutil.which("unshare") or "unshare", "--map-root-user", "--mount", "true"]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
+    mount = [*own_mounts(), "mount", "--bind", "/etc/hosts", "/etc/hosts"]
+    if shutil.which("unshare") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("NOT TESTED: this machine lets nobody mount a hosts file (unshare --mount)")
     return command
