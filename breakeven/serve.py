@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import date
 from functools import cache
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvloop
@@ -14,7 +14,6 @@ import uvloop
 from benchmarks.prices import load_prices
 from benchmarks.prices.validity import current, notes
 from breakeven.console import Config, console, output
-from retrieval.embedder import Embedder
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Appraisal, Economist
 from serving.accounting.ledger.traffic import Traffic
@@ -27,6 +26,9 @@ from serving.sections import Settings
 from serving.settings import SettingsError, load_settings, share_cores
 from serving.terminal import Stages, welcome
 
+if TYPE_CHECKING:  # it brings the libraries that documents need
+    from retrieval.embedder import Embedder
+
 
 def serve(
     config: Config = None,
@@ -38,7 +40,7 @@ def serve(
     serve_settings(load_settings(config, overrides={"server.host": host, "server.port": port}))
 
 
-def serve_settings(settings: Settings, embedder: Embedder | None = None) -> None:
+def serve_settings(settings: Settings, embedder: "Embedder | None" = None) -> None:
     """Until the process is told to end; `embedder` replaces the configured one."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("breakeven").setLevel(logging.INFO)
@@ -46,7 +48,7 @@ def serve_settings(settings: Settings, embedder: Embedder | None = None) -> None
         runner.run(_serve(settings, embedder))
 
 
-async def _serve(settings: Settings, embedder: Embedder | None) -> None:
+async def _serve(settings: Settings, embedder: "Embedder | None") -> None:
     with keys_of(settings) as keys:
         check_bind(settings.server, keys)
     listener = bind(settings.server)
