@@ -26,4 +26,4 @@ def register() -> None:
     if current_platform.is_cpu() and vllm_version() in TESTED:
         shm_broadcast.SpinCondition.__init__.__defaults__ = (SPIN_S,)
         # vLLM has no setting for it.
-        vars(shm_broadcast)["SHM_READER_RECHECK_INTERVAL_MS"] = RECHECK_MS
+        shm_broadcast.SHM_READER_RECHECK_INTERVAL_MS = RECHECK_MS
