@@ -149,6 +149,24 @@ async def test_requests_that_find_it_missing_together_all_get_their_answer(sever
     assert set(await asyncio.gather(*(several.ask("tone@1") for _ in range(40)))) == {200}
 
 
+async def test_who_leaves_while_it_is_brought_takes_nobodys_answer_along(several: Several) -> None:
+    await several.load("tone@1")
+    several.peers[0].restart()
+    several.peers[1].hung.clear()
+    several.router.known = [several.url(0)]
+    leaving = asyncio.create_task(several.ask("tone@1"))
+    await several.until(lambda: several.peers[0].loaded == ["tone@1"])  # and the other one is still being asked
+    # What comes now is sent over the connection on which the first was told that the adapter is missing.
+    several.router.known, before = [several.url(1)], several.router.turn
+    staying = asyncio.create_task(several.ask("base"))
+    await several.until(lambda: several.router.turn > before)
+    assert not leaving.done()
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    several.peers[1].hung.set()
+    assert await asyncio.wait_for(staying, 5) == 200
+
+
 async def test_what_another_gateway_unloads_comes_back(several: Several) -> None:
     await several.load("tone@1")
     await several.peers[1].engine.unload_adapter("tone@1")
