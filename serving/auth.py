@@ -176,7 +176,9 @@ class KeyStore:
         if of is not keys:
             of, good = self._good = (keys, {})
         if (caller := good.get(given := header or "")) is None:
-            caller = good[given] = self._checked(keys, given)
+            caller = self._checked(keys, given)
+            if len(given) == len("Bearer ") + len(given.split()[-1]):  # a key with ever more blanks would fill it
+                good[given] = caller
         return caller
 
     def _checked(self, keys: Mapping[str, Key], header: str) -> Caller:

@@ -65,7 +65,10 @@ def header(headers: Headers, name: bytes) -> str | None:
 def _refuse_strangers(header: str, value: str | None) -> None:
     # Without keys whoever reaches loopback is the operator. A page from elsewhere reaches it too, through the browser
     # of somebody on this machine, but its own name is then in the request.
-    name = urlsplit(value if value and "://" in value else f"//{value}").hostname if value else None
+    try:
+        name = urlsplit(value if value and "://" in value else f"//{value}").hostname if value else None
+    except ValueError:  # it is no name at all, such as "["
+        name = None
     if value is not None and name not in ("localhost", "127.0.0.1", "::1"):
         raise Forbidden(
             f"the {header} {value[:100]!r} is not this machine; to serve others, create a key: `breakeven keys create`"

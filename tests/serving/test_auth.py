@@ -60,6 +60,15 @@ def test_anything_else_is_refused_once_a_key_exists(keys: KeyStore, header: str 
         keys.authenticate(header.format(id=key_id) if header else header)
 
 
+def test_one_key_written_in_many_ways_takes_no_more_memory(keys: KeyStore) -> None:
+    key = keys.create("acme", [], "user")
+    keys.follow()
+    for blanks in range(1, 100):
+        for header in (f"Bearer {' ' * blanks}{key}", f"bearer {key}{' ' * blanks}", f"Bearer {key}"):
+            assert keys.authenticate(header).tenant == "acme"
+    assert len(keys._good[1]) == 1
+
+
 def test_revoking_the_last_key_does_not_open_the_door(keys: KeyStore) -> None:
     key = keys.create("acme", [], "operator")
     keys.revoke(key.split("-")[1])
