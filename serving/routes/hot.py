@@ -8,7 +8,7 @@ another spelling of the path, no known key, a body without a length, or that the
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -20,6 +20,9 @@ from serving.openai import Endpoint
 from serving.outcome import SHUTTING_DOWN
 from serving.reply import CLIENT_LEFT
 from serving.routes.edge import JSON, STREAM_HEADERS, authenticated, header, running
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 logger = logging.getLogger("breakeven")
 
@@ -37,6 +40,8 @@ class HotProtocol(HttpToolsProtocol):
     # Whose body is coming, and who is being answered.
     receiving: "HotRequest | None" = None
     answering: "HotRequest | None" = None
+    # The same, where it is the application that answers: `cycle` may be another one's that waits in line.
+    begun: RequestResponseCycle | None = None
 
     def on_headers_complete(self) -> None:
         """See HttpToolsProtocol, as all that follow."""
@@ -68,6 +73,13 @@ class HotProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self.answering is not None:
             self.answering.hang_up()
+        if self.begun is not None and not self.begun.response_complete:
+            self.begun.disconnected = True
+            self.begun.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+        self.begun = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _usual(self) -> bool:
         before = cast("RequestResponseCycle | None", self.cycle)

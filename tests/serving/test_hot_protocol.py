@@ -143,6 +143,21 @@ async def test_who_leaves_in_the_middle_of_a_request_leaves_nothing_behind(stack
     assert not stack.gateway.runtime.meter.running_requests
 
 
+async def test_who_leaves_with_requests_in_line_is_answered_no_further(tmp_path: Path) -> None:
+    slow = {"simulated_itl_s": 0.05, "simulated_tokens": 1000}
+    async with running(settings_for(tmp_path, engine=slow)) as stack:
+        engine: Any = stack.gateway.engine
+        for first in (sized(ASK.replace(b"plain", b"nobody")), sized(STREAM)):
+            async with Client(stack) as client:
+                client.writer.write(first + sized(STREAM) + sized(STREAM))
+                await client._reader.readuntil(b"data: ")
+                assert engine.running == 1
+                client.writer.transport.abort()
+            async with asyncio.timeout(5):
+                while engine.running:  # noqa: ASYNC110  # no event for it
+                    await asyncio.sleep(0.02)
+
+
 async def test_two_lengths_are_refused(stack: Running) -> None:
     """What two servers might cut in different places, so that one's body is the other's next request."""
     smuggled = (
