@@ -175,10 +175,8 @@ class KeyStore:
         of, good = self._good
         if of is not keys:
             of, good = self._good = (keys, {})
-        if (caller := good.get(given := header or "")) is None:
-            caller = self._checked(keys, given)
-            if len(given) == len("Bearer ") + len(given.split()[-1]):  # a key with ever more blanks would fill it
-                good[given] = caller
+        if (caller := good.get(given := " ".join((header or "").split()))) is None:  # else blanks fill the memory
+            caller = good[given] = self._checked(keys, given)
         return caller
 
     def _checked(self, keys: Mapping[str, Key], header: str) -> Caller:
