@@ -183,7 +183,7 @@ def _inverted(material: Material) -> str:
         for hosted in map(material.book.api, HOSTED)
         for gpu in map(material.book.gpu, GPUS)
     ]
-    prices = (*map(material.book.gpu, GPUS), *map(material.book.api, HOSTED))
+    prices: list[GpuPrice | ApiPrice] = [*map(material.book.gpu, GPUS), *map(material.book.api, HOSTED)]
     seen = paragraph(f"Prices as of: {', '.join(f'`{each.id}` {each.as_of}' for each in prices)}.")
     return "\n".join([words, table(heading, rows), seen])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import ModelError, ResultsError
-from benchmarks.prices import load_prices
+from benchmarks.prices import ApiPrice, GpuPrice, load_prices
 from benchmarks.scale_plan.__main__ import PAGE, material_of, written
 from benchmarks.scale_plan.installed import MANIFESTS, installed
 from benchmarks.scale_plan.measured import RESULTS, ROOT, Measured, measured
@@ -36,7 +36,8 @@ def test_the_page_and_the_picture_are_current(material: Material) -> None:
 def test_figures_are_written_out_and_prices_have_their_dates(material: Material) -> None:
     text = page(material)
     assert re.search(r"\de[+-]\d", text) is None
-    for each in (*map(BOOK.gpu, GPUS), *map(BOOK.api, HOSTED)):
+    prices: list[GpuPrice | ApiPrice] = [*map(BOOK.gpu, GPUS), *map(BOOK.api, HOSTED)]
+    for each in prices:
         assert f"`{each.id}` {each.as_of}" in " ".join(text.split())
 
 
