@@ -1,7 +1,6 @@
 """The installed adapters: immutable versions under one folder, and aliases that say which one is served.
 
-Layout: root/<name>/<version>/ with the three files of an adapter (manifest.py), root/<name>/aliases.json (aliases.py)
-and root/audit.jsonl (audit.py).
+Layout: root/<name>/<version>/ with an adapter's three files (manifest.py), root/<name>/aliases.json, root/audit.jsonl.
 Only what is found here reaches the engine: vLLM would load pickles, follow links and join a client's text to a path.
 Versions are content hashes because the engine keeps the prefix cache of a name whose weights are replaced.
 """
@@ -34,7 +33,6 @@ from adapters.manifest import (
     Score,
     content_version,
 )
-from adapters.tensors import check_readable, check_tensors
 
 _T = TypeVar("_T", Score, Measurement)
 # What peft can train and vLLM cannot serve: it would be left out in silence, or stop a request.
@@ -114,6 +112,8 @@ class Registry:
                 shutil.copyfile(folder / name, scratch / name, follow_symlinks=False)
             # The copy is verified, not the original: that one may change while it is being read.
             incoming = _open(scratch)
+            from adapters.tensors import check_tensors
+
             check_tensors(scratch / WEIGHTS, incoming.rank)
             if base is not None:
                 incoming.manifest.require_base(base)
@@ -235,6 +235,8 @@ def _open(folder: Path) -> AdapterVersion:
             f"{folder} was changed: its files hash to {found}, its manifest says {manifest.version}; "
             "remove the folder and install the adapter again from a good copy"
         )
+    from adapters.tensors import check_readable
+
     check_readable(folder / WEIGHTS)
     return AdapterVersion(manifest.name, manifest.version, folder, manifest, _rank(folder / CONFIG))
 

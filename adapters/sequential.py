@@ -22,9 +22,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-import numpy as np
-
-_GRID = np.linspace(0.05, 0.95, 10)
+_GRID = [0.05 + 0.1 * step for step in range(10)]
 MAX_RATIO = 9
 
 
@@ -48,12 +46,10 @@ class SequentialTest:
 
     def __init__(self, share: float) -> None:
         self._ratio = min(MAX_RATIO, max(1, round((1 - share) / share)))
-        prod, canary = np.meshgrid(_GRID, _GRID, indexing="ij")
-        keep = canary < prod
-        p, c = prod[keep], canary[keep]
-        self._middle = (self._ratio * p + c) / (self._ratio + 1)
-        self._stake = (p - self._middle) / (self._middle * (1 - self._middle))
-        self._log = np.zeros_like(p)
+        # Of each alternative (p, c): o and a/v.
+        middles = [(p, (self._ratio * p + c) / (self._ratio + 1)) for p in _GRID for c in _GRID if c < p]
+        self._bets = [(o, (p - o) / (o * (1 - o))) for p, o in middles]
+        self._log = [0.0] * len(self._bets)
         self._best = 0.0
         self._waiting: dict[bool, deque[float]] = {False: deque(), True: deque()}
         self._count = {False: 0, True: 0}
@@ -79,12 +75,12 @@ class SequentialTest:
     @property
     def log_value(self) -> float:
         """Logarithm of what the bet is worth now; `e_value` is the best it ever was."""
-        top = float(self._log.max())
-        return top + math.log(float(np.exp(self._log - top).mean()))
+        top = max(self._log)
+        return top + math.log(sum(math.exp(each - top) for each in self._log) / len(self._log))
 
     def _settle(self, prod: list[float], trial: float) -> None:
-        for score in prod:
-            self._log += np.log1p((score - self._middle) * self._stake)
-        self._log += np.log1p(-(trial - self._middle) * self._stake * self._ratio)
+        for at, (middle, stake) in enumerate(self._bets):
+            paid = sum(math.log1p((score - middle) * stake) for score in prod)
+            self._log[at] += paid + math.log1p(-(trial - middle) * stake * self._ratio)
         # The threshold may be crossed and left again between two looks: the best it ever was is what counts.
         self._best = max(self._best, min(self.log_value, 700.0))

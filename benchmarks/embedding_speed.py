@@ -24,7 +24,8 @@ from benchmarks.beir import JudgedSet, load
 from benchmarks.origin import Origin
 from retrieval.chunking import Chunker
 from retrieval.documents import load as load_document
-from retrieval.embedder import SentenceTransformerEmbedder, packaged_minilm
+from retrieval.embedder import SentenceTransformerEmbedder
+from retrieval.model_folder import packaged_minilm
 
 _SLICE = 256  # passages
 _KEPT = 100  # documents of a ranking

@@ -10,7 +10,7 @@ from benchmarks.economics.demand_fit import ShapeRun
 from benchmarks.economics.measured import Observed
 from benchmarks.economics.sweep import SweepPoint, sweep_point
 from benchmarks.errors import ModelError
-from benchmarks.load.counters import Counted
+from benchmarks.load.counted import Counted
 from benchmarks.load.record import LoadResult, RequestRow
 
 

@@ -31,7 +31,8 @@ from benchmarks.load.workload import questions
 from benchmarks.origin import Origin
 from benchmarks.processes import free_port, server
 from retrieval.batching import BatchingEmbedder
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
+from retrieval.embedder import Embedder, SentenceTransformerEmbedder
+from retrieval.model_folder import packaged_minilm
 
 _MODEL = "documents"
 _ROUNDS = 5

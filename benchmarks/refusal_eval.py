@@ -22,7 +22,8 @@ from benchmarks.origin import Origin
 from benchmarks.question_sets import QuestionSet, QuestionSetError, read_questions, read_squad
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder
-from retrieval.pipeline import Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Retriever
 from retrieval.separation import Interval, Point, auroc, curve
 from retrieval.store import EVERYONE, Store
 

@@ -26,7 +26,8 @@ from benchmarks.origin import Origin
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder
 from retrieval.errors import UnreadableDocument
-from retrieval.pipeline import MAX_TOP_K, Policy, Retrieval, Retriever, Scope
+from retrieval.passages import Retrieval, Scope
+from retrieval.pipeline import MAX_TOP_K, Policy, Retriever
 from retrieval.reranker import Rerank
 from retrieval.reranking import JUDGED
 from retrieval.search import Mode

@@ -25,8 +25,10 @@ from benchmarks.made_up import FEW, FEW_SHARE, KNOWLEDGE, PARTS, PER_DOCUMENT, T
 from benchmarks.origin import Origin
 from benchmarks.retrieval_eval import latencies
 from retrieval.chunking import Chunker
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
-from retrieval.pipeline import Policy, Retriever, Scope
+from retrieval.embedder import Embedder, SentenceTransformerEmbedder
+from retrieval.model_folder import packaged_minilm
+from retrieval.passages import Scope
+from retrieval.pipeline import Policy, Retriever
 from retrieval.search import Mode
 from retrieval.store import EVERYONE, Store
 

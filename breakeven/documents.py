@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from breakeven.console import Config, console, output
-from retrieval.calibration import read_questions
+from retrieval.questions import read_questions
 from serving.access import open_documents
 from serving.auth import EVERYONE
 from serving.ingestion import Ingestion, Job

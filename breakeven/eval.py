@@ -14,11 +14,10 @@ from benchmarks.adapter_eval.tasks import load_task
 from benchmarks.refusal_eval import run as evaluate_refusal
 from benchmarks.retrieval_eval import run as evaluate_retrieval
 from breakeven.console import Config, console, output
-from retrieval.calibration import read_questions
 from retrieval.errors import RerankingFailed
+from retrieval.questions import read_questions
 from retrieval.reranking import NOT_CONFIGURED
 from serving.access import gateway_url, open_documents
-from serving.library import configured_rerank, open_embedder
 from serving.sections import Settings
 from serving.settings import client_api_key, load_settings
 from serving.terminal import follow_reranking
@@ -44,6 +43,8 @@ def eval_retrieval(
     config: Config = None,
 ) -> None:
     """Measure search on judged test sets in the BEIR layout: dense, lexical and hybrid."""
+    from serving.shelving import configured_rerank, open_embedder
+
     settings = load_settings(config)
     chosen = configured_rerank(settings) if rerank else None
     if rerank and chosen is None:
@@ -60,6 +61,8 @@ def eval_refusal(
     config: Config = None,
 ) -> None:
     """Measure how well questions that the documents answer are told from others."""
+    from serving.shelving import open_embedder
+
     settings = load_settings(config)
     evaluate_refusal(corpus, against, lambda: open_embedder(settings), sample, out, output)
 

@@ -20,7 +20,7 @@ from serving.accounting.ledger.scaling import changes
 from serving.accounting.ledger.statement import statement
 from serving.settings import load_settings
 
-app = typer.Typer(help="Export what every request cost.", no_args_is_help=True)
+app = typer.Typer(help="Export what every request cost, and show how the fleet was scaled.", no_args_is_help=True)
 
 
 class Format(StrEnum):

@@ -32,7 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "breakeven.top:top",
             "Watch what a running gateway's traffic costs, and where it breaks even; Ctrl-C ends it.",
         ),
-        "ledger": ("breakeven.ledger:app", "Export what every request cost."),
+        "ledger": ("breakeven.ledger:app", "Export what every request cost, and show how the fleet was scaled."),
         "experiment": ("breakeven.experiment:app", "Run experiments."),
         "report": ("breakeven.report:report", "Write the report: one page with ten plots, and the same as Markdown."),
         "whatif": (

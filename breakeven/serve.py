@@ -2,19 +2,21 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import date
-from typing import Annotated
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvloop
 
-from benchmarks.economics.live import LiveEconomics, Terms
 from benchmarks.prices import load_prices
 from benchmarks.prices.validity import current, notes
 from breakeven.console import Config, console, output
 from serving.accounting.cost import GpuPrice, Prices
-from serving.accounting.economics import Economist
+from serving.accounting.economics import Appraisal, Economist
+from serving.accounting.ledger.traffic import Traffic
 from serving.app import bind, check_bind, create_app, run, settle
 from serving.auth import keys_of
 from serving.engine.device import Device
@@ -24,6 +26,9 @@ from serving.sections import Settings
 from serving.settings import SettingsError, load_settings, share_cores
 from serving.terminal import Stages, welcome
 
+if TYPE_CHECKING:  # it brings the libraries that documents need
+    from retrieval.embedder import Embedder
+
 
 def serve(
     config: Config = None,
@@ -32,14 +37,18 @@ def serve(
 ) -> None:
     """Start the engine and the gateway; Ctrl-C stops both."""
     share_cores()
-    settings = load_settings(config, overrides={"server.host": host, "server.port": port})
+    serve_settings(load_settings(config, overrides={"server.host": host, "server.port": port}))
+
+
+def serve_settings(settings: Settings, embedder: "Embedder | None" = None) -> None:
+    """Until the process is told to end; `embedder` replaces the configured one."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("breakeven").setLevel(logging.INFO)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings))
+        runner.run(_serve(settings, embedder))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, embedder: "Embedder | None") -> None:
     with keys_of(settings) as keys:
         check_bind(settings.server, keys)
     listener = bind(settings.server)
@@ -51,7 +60,8 @@ async def _serve(settings: Settings) -> None:
         async with AsyncExitStack() as stack:
 
             async def prepare() -> None:
-                opened = open_gateway(settings, _prices_for(settings), url, stages, economist_for=_economist(settings))
+                prices_for, economist_for = _prices_for(settings), _economist(settings)
+                opened = open_gateway(settings, prices_for, url, stages, embedder, economist_for)
                 gateway = app.state.gateway = await stack.enter_async_context(opened)
                 failures = await asyncio.to_thread(fill_knowledge, settings, gateway.library, stages)
                 gateway.documents_in.set()
@@ -72,13 +82,32 @@ async def _serve(settings: Settings) -> None:
 
 
 def _economist(settings: Settings) -> EconomistFor:
-    cost = settings.cost
+    book, cost = load_prices(), settings.cost
 
     def choose(machine: GpuPrice, accelerators: int) -> Economist:
-        terms = Terms(machine, accelerators, cost.hosted_models, cost.assumptions, cost.hosted_retrieval)
-        return LiveEconomics(load_prices(), terms)
+        def make() -> Economist:
+            from benchmarks.economics.live import LiveEconomics, Terms
+
+            terms = Terms(machine, accelerators, cost.hosted_models, cost.assumptions, cost.hosted_retrieval)
+            return LiveEconomics(book, terms)
+
+        # What an operator names or assumes may be wrong, and that must stop the start.
+        if cost.hosted_retrieval is not None:
+            book.unit(cost.hosted_retrieval)
+        return make() if cost.assumptions else _WhenAsked(make)
 
     return choose
+
+
+class _WhenAsked:
+    """An Economist that is made when it is first asked: it brings in libraries of tens of MiB."""
+
+    def __init__(self, make: Callable[[], Economist]) -> None:
+        self._made = cache(make)
+
+    def appraise(self, seen: Traffic) -> Appraisal:
+        """See Economist."""
+        return self._made().appraise(seen)
 
 
 def _prices_for(settings: Settings) -> PricesFor:

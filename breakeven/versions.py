@@ -73,8 +73,10 @@ def promote(
 ) -> None:
     """Let an alias mean a version from now on; a running gateway loses no request."""
     name, _, wanted = version.partition("@")
-    wish = Wish(name, wanted, alias, "", reason, force)
-    _tell(name, versions.open_versions(load_settings(config)).promote(wish)["aliases"])
+    told = versions.open_versions(load_settings(config)).promote(Wish(name, wanted, alias, "", reason, force))
+    _tell(name, told["aliases"])
+    for url, why in told.get("engines_without_it", {}).items():
+        output.print(f"not yet in the engine at {url}: {why}; it gets it when it can", markup=False)
 
 
 @app.command()

@@ -7,30 +7,23 @@ kept with it: once too many documents are others than then, the score is still i
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Self
 
 from retrieval.catalogue import DocumentInfo
 from retrieval.errors import CalibrationFailed
 from retrieval.kept import identities
-from retrieval.pipeline import Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Retriever
+from retrieval.questions import LabelledQuestion
 from retrieval.separation import Interval, Point, auroc, curve, wilson
 
 FEWEST = 10  # questions of each kind; with fewer the interval spans everything
 LEAST_ANSWERED = 0.5  # share of covered questions; below it a knowledge base would hardly be worth asking
 TOP_K = 4  # passages among which the named file counts as found
 _POINTS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledQuestion:
-    """`file` is the document that answers it; None if none does. Covered without a known file: ""."""
-
-    question: str
-    file: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +91,6 @@ class Circumstances:
     embedder: str
     documents: Sequence[DocumentInfo]
     generated: bool
-
-
-def parse_questions(rows: Iterable[object]) -> list[LabelledQuestion]:
-    """From objects with `question` and `file` (null: no document answers it). Raises CalibrationFailed."""
-    questions = []
-    for number, row in enumerate(rows, start=1):
-        text = row.get("question") if isinstance(row, Mapping) else None
-        file = row.get("file", 0) if isinstance(row, Mapping) else 0
-        if not isinstance(text, str) or not text.strip() or not (file is None or isinstance(file, str)):
-            raise CalibrationFailed(
-                f'question {number} is not {{"question": "...", "file": "name of the document" or null}}'
-            )
-        questions.append(LabelledQuestion(text, file))
-    return questions
-
-
-def read_questions(file: Path) -> list[LabelledQuestion]:
-    """From lines of JSON. Raises CalibrationFailed."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-        return parse_questions([json.loads(line) for line in lines if line.strip()])
-    except (OSError, ValueError) as error:
-        raise CalibrationFailed(f"{file} cannot be read as one JSON object per line: {error}") from None
 
 
 def check_enough(questions: Sequence[LabelledQuestion]) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.calibration import Calibration, Circumstances, LabelledQuestion, check_enough, fit, measure
+from retrieval.calibration import Calibration, Circumstances, check_enough, fit, measure
 from retrieval.embedder import Embedder
 from retrieval.errors import CalibrationFailed
 from retrieval.generated import covered_questions, uncovered_questions
 from retrieval.kept import Kept, Kind
-from retrieval.pipeline import Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Retriever
+from retrieval.questions import LabelledQuestion
 from retrieval.store import Store
 
 
@@ -28,7 +30,7 @@ class Calibrator:
 
     def __init__(self, folder: Path, retriever: Retriever, store: Store, embedder: Embedder) -> None:
         self._retriever, self._store, self._embedder = retriever, store, embedder
-        self._kept = Kept(folder, store, Kind(Calibration.from_json, self._refuse, outdated, "breakeven calibrate"))
+        self._kept = Kept(folder, store, Kind(Calibration.from_json, self._refuse, _outdated, "breakeven calibrate"))
 
     def current(self, tenant: str, knowledge: str) -> Calibration | None:
         """What is in force for a knowledge base, if it was calibrated. Costs nothing."""
@@ -37,6 +39,10 @@ class Calibrator:
     def drift(self, tenant: str, knowledge: str) -> float | None:
         """See Kept.drift."""
         return self._kept.drift(tenant, knowledge)
+
+    def warning(self, tenant: str, knowledge: str) -> str | None:
+        """See Kept.warning."""
+        return self._kept.warning(tenant, knowledge)
 
     def run(
         self, scope: Scope, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
@@ -68,8 +74,7 @@ class Calibrator:
         return None if calibration.embedder == self._embedder.fingerprint else "the embedder is another one"
 
 
-def outdated(knowledge: str, drift: float) -> str:
-    """The warning's words."""
+def _outdated(knowledge: str, drift: float) -> str:
     return (
         f"{drift:.0%} of the documents in '{knowledge}' are others than when its minimum score was measured; "
         f"run `breakeven calibrate --knowledge {knowledge}` again"

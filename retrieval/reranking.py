@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from retrieval.calibration import LabelledQuestion
 from retrieval.errors import RerankingFailed
 from retrieval.kept import MAX_DRIFT, Kept, Kind, identities
-from retrieval.pipeline import Policy, Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Policy, Retriever
+from retrieval.questions import LabelledQuestion
 from retrieval.reranker import Rerank
 from retrieval.selection import Limits
 from retrieval.store import Store
@@ -61,6 +62,10 @@ class Reranking:
     def verdict(self, tenant: str, knowledge: str) -> Verdict | None:
         """The one on the reranker that is configured."""
         return self._kept.current(tenant, knowledge)
+
+    def how(self, knowledge: str) -> str:
+        """The command that measures it."""
+        return COMMAND.format(knowledge)
 
     def note(self) -> str | None:
         """A line for whoever starts the gateway, if a configured reranker is off somewhere."""

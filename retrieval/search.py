@@ -20,6 +20,7 @@ from retrieval.exact import ExactScores
 from retrieval.filters import Scalar, Where
 from retrieval.fusion import fuse, promising
 from retrieval.lexical import LexicalIndex
+from retrieval.passages import Passage
 
 Mode = Literal["hybrid", "dense", "lexical"]
 
@@ -29,21 +30,6 @@ _MOST_ASKED = 30_000  # passages: Chroma looks up what it found by name, and SQL
 _MOST_SCORED = 20_000  # passages: ExactScores has room for two such sets of 384 dimensions
 _FAR = 5  # depths: farther out the graph loses passages (.86 were found at 13 depths of 100,000 made-up passages)
 _MOST_NAMED = 10_000  # versions that the lexical index is restricted to by name
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """One passage found. `score` is the cosine similarity to the question, in [-1, 1]."""
-
-    id: str
-    knowledge: str
-    source: str
-    title: str
-    heading: str
-    text: str
-    start: int
-    end: int
-    score: float
 
 
 class Vectors(Protocol):

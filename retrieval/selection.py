@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from retrieval.search import Passage
+from retrieval.passages import Passage
 
 _SHINGLE = 4  # words
 

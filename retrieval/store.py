@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +24,17 @@ from retrieval.documents import Document
 from retrieval.errors import UnknownKnowledge
 from retrieval.filters import Scalar
 from retrieval.local_bases import LocalBases
+from retrieval.passages import Passage, Status
 from retrieval.postgres import Postgres
 from retrieval.rows import Change, NewDocument
-from retrieval.search import Base, Passage, Question, candidates, fetch
+from retrieval.search import Base, Question, candidates, fetch
 from retrieval.shared_bases import SharedBases
 from retrieval.vectors import ChromaDatabase, ChromaServer, mapped_errors
 
 EVERYONE = frozenset({"everyone"})
 _OPTIMISTIC_TRIES = 3
 
-Status = Literal["added", "updated", "unchanged"]
+
 T = TypeVar("T")
 
 

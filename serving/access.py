@@ -5,23 +5,24 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from retrieval import prompt
-from retrieval.calibration import LabelledQuestion
-from retrieval.calibrator import outdated
 from retrieval.errors import UnknownKnowledge, UnreadableDocument
-from retrieval.kept import MAX_DRIFT
 from retrieval.lock import OwnerLock
-from retrieval.pipeline import Retriever, Scope
-from retrieval.store import Store
+from retrieval.passages import Scope
+from retrieval.questions import LabelledQuestion
 from serving.auth import LOCAL_OPERATOR
 from serving.errors import BodyTooLarge, NotFound, Unprocessable
-from serving.library import build_retriever, open_measures, open_sandbox, open_store, owned_store
+from serving.library import open_sandbox, owned_store
 from serving.remote import RemoteError, RemoteGateway, quoted
 from serving.sections import Settings
 from serving.settings import client_api_key
 from serving.shelf import Measures
+
+if TYPE_CHECKING:  # they bring the libraries that documents need
+    from retrieval.pipeline import Retriever
+    from retrieval.store import Store
 
 File = tuple[str, bytes]  # source, content
 
@@ -73,6 +74,8 @@ def open_documents(settings: Settings) -> Iterator[MeasuredDocuments]:
     if owner is not None and owner.url.startswith("http"):
         yield _Remote(RemoteGateway(owner.url, client_api_key()))
         return
+    from serving.shelving import build_retriever, open_measures, open_store
+
     with owned_store(settings, ""):
         store, embedder = open_store(settings)
         try:
@@ -84,7 +87,7 @@ def open_documents(settings: Settings) -> Iterator[MeasuredDocuments]:
 
 
 class _Local:
-    def __init__(self, retriever: Retriever, store: Store, measures: Measures) -> None:
+    def __init__(self, retriever: "Retriever", store: "Store", measures: Measures) -> None:
         self._retriever, self._store = retriever, store
         self._calibrator, self._reranking = measures.calibrator, measures.reranking
         self._scope = Scope(LOCAL_OPERATOR.tenant, LOCAL_OPERATOR.groups)
@@ -120,8 +123,7 @@ class _Local:
             yield {"done": step.done, "total": step.total, **found}
 
     def warning(self, knowledge: str) -> str | None:
-        drift = self._calibrator.drift(self._scope.tenant, knowledge)
-        return outdated(knowledge, drift) if drift is not None and drift > MAX_DRIFT else None
+        return self._calibrator.warning(self._scope.tenant, knowledge)
 
 
 class _Remote:

@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -36,7 +37,7 @@ from serving.routes import (
     vector_stores,
 )
 from serving.routes.edge import error_response
-from serving.routes.hot import HotRoutes
+from serving.routes.hot import HotProtocol
 from serving.sections import Server as ServerSettings
 from serving.settings import SettingsError
 
@@ -139,8 +140,8 @@ class _Server(uvicorn.Server):
 def http_config(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
     """How it is served: uvicorn parses in C, and waits for clients that read slowly."""
     return uvicorn.Config(
-        HotRoutes(app),
-        http="httptools",
+        app,
+        http=HotProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -152,7 +153,9 @@ def http_config(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
 
 def settle() -> None:
     """Call it once everything is loaded: the garbage collector need not look at that again, which takes it longer than
-    most requests, and may wait for more than a few of those."""
+    most requests, and may wait for more than a few of those. And a thread that computes, such as the ledger's, lets
+    the event loop go on after half a millisecond and not after five: a first token may be waiting."""
+    sys.setswitchinterval(0.0005)
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)

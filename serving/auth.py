@@ -15,7 +15,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +107,8 @@ class KeyStore:
         self._refreshing, self._closing = threading.Lock(), threading.Event()
         self._follower: threading.Thread | None = None
         self._keys: dict[str, Key] = {}
+        # Of which keys, and the headers that were found good under them.
+        self._good: tuple[Mapping[str, Key], dict[str, Caller]] = (self._keys, {})
         self._version: int | None = None
         self._asked: float | None = None
         # Once there was a key, nobody is let in without one, whatever becomes of the table.
@@ -170,7 +172,15 @@ class KeyStore:
         keys = self._current()
         if not keys and not self._keyed:
             return LOCAL_OPERATOR
-        scheme, _, given = (header or "").partition(" ")
+        of, good = self._good
+        if of is not keys:
+            of, good = self._good = (keys, {})
+        if (caller := good.get(given := " ".join((header or "").split()))) is None:  # else blanks fill the memory
+            caller = good[given] = self._checked(keys, given)
+        return caller
+
+    def _checked(self, keys: Mapping[str, Key], header: str) -> Caller:
+        scheme, _, given = header.partition(" ")
         if scheme.lower() != "bearer" or not given:
             raise Unauthenticated("an API key is needed: Authorization: Bearer bk-...")
         parts = given.strip().split("-", 2)

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from retrieval import citations, prompt
-from retrieval.pipeline import Retrieval
+from retrieval.passages import Retrieval
 from serving import file_search, openai
 from serving.accounting.cost import Prices, cost_object
 from serving.accounting.meter import Meter
@@ -82,7 +82,7 @@ class Completions:
             tool, fields = file_search.take(request.fields, self._runtime.limits)
             if tool is not None:
                 request = replace(request, fields=fields)
-            await trace.admit()
+            await trace.admit(request.sequences)
             question = prompt.query_of(fields["messages"]) if endpoint == "chat" else None
             async with self.routing.admit(trace, request.model, fields.get("user"), question) as served:
                 self._check(trace, served, request)
@@ -119,9 +119,10 @@ class Completions:
     ) -> dict[str, Any]:
         fields = {**served.settings.defaults, **request.fields, "model": served.engine_model}
         # The newer name wins in vLLM; a default must not override what the client asked for under the older one.
-        if "max_completion_tokens" in request.fields or "max_tokens" in request.fields:
-            for name in {"max_tokens", "max_completion_tokens"} - set(request.fields):
-                fields.pop(name, None)
+        if "max_completion_tokens" in request.fields and "max_tokens" not in request.fields:
+            fields.pop("max_tokens", None)
+        elif "max_tokens" in request.fields and "max_completion_tokens" not in request.fields:
+            fields.pop("max_completion_tokens", None)
         if request.endpoint == "chat":
             messages = request.fields["messages"]
             if served.settings.system_prompt is not None:

@@ -19,6 +19,8 @@ class GatewayError(Exception):
     status = 500
     kind = "api_error"
     code: str | None = None
+    # Seconds after which trying again makes sense, unless it is said better; every 503 has some.
+    retry_s: float | None = None
 
     def __init__(
         self,
@@ -31,7 +33,7 @@ class GatewayError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = self.retry_s if retry_after_s is None else retry_after_s
         self.request_id: str | None = None
         if code is not None:
             self.code = code
@@ -174,6 +176,7 @@ class EngineUnavailable(GatewayError):
     status = 503
     kind = "service_unavailable_error"
     code = "engine_unavailable"
+    retry_s = 5
 
 
 class AdapterUnavailable(GatewayError):
@@ -182,6 +185,7 @@ class AdapterUnavailable(GatewayError):
     status = 503
     kind = "service_unavailable_error"
     code = "adapter_unavailable"
+    retry_s = 5
 
 
 class StoreUnavailable(GatewayError):
@@ -190,6 +194,7 @@ class StoreUnavailable(GatewayError):
     status = 503
     kind = "service_unavailable_error"
     code = "store_unavailable"
+    retry_s = 5
 
 
 class EngineTimeout(GatewayError):

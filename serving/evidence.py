@@ -1,6 +1,6 @@
 """Where passages come from: the stores of a `file_search` tool, or the knowledge base of the request or the model."""
 
-from retrieval.pipeline import Retrieval
+from retrieval.passages import Retrieval
 from serving.errors import BadRequest
 from serving.file_search import FileSearch
 from serving.knowledge import Knowledge, Minimum

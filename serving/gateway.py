@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from retrieval.embedder import Embedder
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Economics, Economist
 from serving.accounting.fleet import watched_fleet
@@ -41,7 +40,8 @@ from serving.sections import Settings
 from serving.stores.service import Stores, open_stores
 from serving.tuning.service import Host, Tuning, open_tuning, train_command
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they bring libraries that not every gateway needs
+    from retrieval.embedder import Embedder
     from serving.database.postgres import PostgresDatabase
 
 logger = logging.getLogger("breakeven")
@@ -90,7 +90,7 @@ async def open_gateway(
     prices_for: PricesFor,
     url: str,
     progress: Progress,
-    embedder: Embedder | None = None,
+    embedder: "Embedder | None" = None,
     economist_for: EconomistFor | None = None,
 ) -> AsyncIterator[Gateway]:
     """Assembled and with the engine starting: await `engine_started`, while the HTTP server already answers.

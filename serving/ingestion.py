@@ -9,20 +9,22 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 import watchfiles
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from retrieval.errors import RetrievalError, UnreadableDocument
 from retrieval.folder import read, walk
 from serving.access import Documents
 from serving.remote import RemoteError
-from serving.terminal import Counting
 
 _DEBOUNCE_MS = 300
 _TICK_MS = 1000
-
+_LINE_S = 10.0  # between lines of progress where there is no terminal
 _BATCH, _BATCH_BYTES = 256, 2**18  # whichever is full first; a second or two of embedding
 
 _Signature = tuple[int, int, int]
@@ -89,7 +91,7 @@ class Ingestion:
                 for source, file in listing.files
                 if (signature := _signature(file)) != self._seen.get(source)
             ]
-            with Counting(self._console, "ingesting", len(changed)) as counting:
+            with _Counting(self._console, "ingesting", len(changed)) as counting:
                 for batch in self._batches(changed):
                     self._put(batch)
                     counting.advance(len(batch))
@@ -179,3 +181,39 @@ def _signature(file: Path) -> _Signature:
     except OSError:  # gone; reading it will say so
         return (0, 0, 0)
     return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+class _Counting:
+    """Progress of work on a known number of documents: a bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, console: Console, what: str, total: int) -> None:
+        self._console, self._what, self._total = console, what, total
+        self._done = 0
+        self._started = self._printed = time.monotonic()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+        )
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._task = self._bar.add_task(what, total=total, rate="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def advance(self, by: int = 1) -> None:
+        """So many more are done."""
+        self._done += by
+        now = time.monotonic()
+        speed = self._done / max(now - self._started, 1e-6)
+        left = timedelta(seconds=round((self._total - self._done) / speed))
+        rate = f"{speed:.1f} documents/s, {left} left"
+        self._bar.update(self._task, advance=by, rate=rate)
+        if not self._console.is_terminal and now - self._printed > _LINE_S:
+            self._printed = now
+            self._console.print(f"{self._what}: {self._done} of {self._total}, {rate}", markup=False)

@@ -7,21 +7,16 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import numpy as np
 import orjson
 
 from retrieval import prompt
-from retrieval.calibration import LabelledQuestion
-from retrieval.calibrator import Step, outdated
 from retrieval.catalogue import DocumentInfo
 from retrieval.errors import RetrievalError
 from retrieval.filters import Scalar
-from retrieval.kept import MAX_DRIFT
-from retrieval.pipeline import Ingested, Retrieval, Scope
-from retrieval.reranking import COMMAND
-from retrieval.reranking import Step as RerankStep
+from retrieval.passages import Ingested, Retrieval, Scope
+from retrieval.questions import LabelledQuestion
 from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
@@ -32,9 +27,14 @@ from serving.sections import Retrieval as RetrievalSettings
 from serving.shelf import Opening, Threads
 from serving.trace import CLIENT_CLOSED, Trace
 
+if TYPE_CHECKING:  # they bring the libraries that documents need
+    from retrieval.calibrator import Step
+    from retrieval.reranking import Step as RerankStep
+
 T = TypeVar("T")
 _TEXTS_AT_ONCE = 16
 _HEALTHY_S = 2.0
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Knowledge:
 
     def bytes_of(self, passages: int) -> int:
         """What the vectors of so many passages take."""
-        return passages * self._shelf().embedder.dimensions * np.dtype(np.float32).itemsize if passages else 0
+        return passages * self._shelf().embedder.dimensions * _FLOAT_BYTES if passages else 0
 
     async def healthy(self) -> bool:
         """True if the store answers, and soon: its servers may hang."""
@@ -156,7 +156,7 @@ class Knowledge:
 
     async def calibrate(
         self, caller: Caller, knowledge: str, questions: Sequence[LabelledQuestion] | None, precision: float
-    ) -> AsyncIterator[Step]:
+    ) -> AsyncIterator["Step"]:
         """See Calibrator.run. Raises NotFound, BadRequest."""
         await self.open()
         steps = self._shelf().measures.calibrator.run(_scope(caller), knowledge, questions, precision)
@@ -165,16 +165,17 @@ class Knowledge:
 
     async def calibration(self, caller: Caller, knowledge: str) -> dict[str, Any]:
         """What the minimum score was measured on, and how much has changed since. Raises NotFound."""
-        drift = await self._run(lambda: self._shelf().measures.calibrator.drift(caller.tenant, knowledge))
-        found = self._shelf().measures.calibrator.current(caller.tenant, knowledge)
+        calibrator = self._shelf().measures.calibrator
+        drift = await self._run(lambda: calibrator.drift(caller.tenant, knowledge))
+        found = calibrator.current(caller.tenant, knowledge)
         if found is None or drift is None:
             raise NotFound(f"'{knowledge}' is not calibrated: `breakeven calibrate --knowledge {knowledge}`")
-        warning = outdated(knowledge, drift) if drift > MAX_DRIFT else None
+        warning = await self._run(lambda: calibrator.warning(caller.tenant, knowledge))
         return {**found.summary(), "drift": round(drift, 4), "warning": warning}
 
     async def judge_reranking(
         self, caller: Caller, knowledge: str, questions: Sequence[LabelledQuestion]
-    ) -> AsyncIterator[RerankStep]:
+    ) -> AsyncIterator["RerankStep"]:
         """See Reranking.run. Raises NotFound, BadRequest."""
         await self.open()
         steps = self._shelf().measures.reranking.run(_scope(caller), knowledge, questions)
@@ -187,7 +188,7 @@ class Knowledge:
         reranking = self._shelf().measures.reranking
         found = reranking.verdict(caller.tenant, knowledge)
         if found is None:
-            raise NotFound(f"reranking was not measured on '{knowledge}': `{COMMAND.format(knowledge)}`")
+            raise NotFound(f"reranking was not measured on '{knowledge}': `{reranking.how(knowledge)}`")
         return {**found.summary(), "used": await self._run(lambda: reranking.used(caller.tenant, knowledge))}
 
     async def note(self) -> str | None:
@@ -269,4 +270,4 @@ def _encoded(vector: Any, encoding: object) -> Any:
     # OpenAI's SDK asks for base64 of little-endian float32 unless told otherwise.
     if encoding == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-    return np.asarray(vector, dtype=float).tolist()
+    return vector.astype(float).tolist()

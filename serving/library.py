@@ -1,33 +1,28 @@
-"""Opens the documents as configured: embedder, store, parser and searches, for the gateway and for commands alike."""
+"""The documents of a gateway, opened when there are any, or with the first: the libraries that they need are tens of
+MiB, the embedder hundreds."""
 
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
-from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
-from retrieval.batching import BatchingEmbedder
-from retrieval.calibrator import Calibrator
-from retrieval.chunking import Chunker
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder, embedder_name, packaged_minilm
 from retrieval.errors import StoreLocked, UnreadableDocument
 from retrieval.folder import read, walk
 from retrieval.lock import OwnerLock
-from retrieval.pipeline import Policy, Retriever, Scope
-from retrieval.postgres import Postgres
-from retrieval.reranker import Rerank, open_reranker
-from retrieval.reranking import Reranking
+from retrieval.model_folder import embedder_name
+from retrieval.passages import Scope
 from retrieval.sandbox import Limits as ParseLimits
 from retrieval.sandbox import Sandbox
-from retrieval.selection import Limits as SearchLimits
-from retrieval.store import Servers, Store
-from retrieval.vectors import ChromaServer
 from serving.auth import LOCAL_OPERATOR
 from serving.engine.protocol import Progress
 from serving.knowledge import Knowledge
 from serving.sections import Settings
-from serving.shelf import Measures, Shelf, Threads
+from serving.shelf import Shelf, Threads, configured_folder
+
+if TYPE_CHECKING:
+    from retrieval.embedder import Embedder
 
 _SEARCHES = 16  # at a time
 
@@ -35,7 +30,7 @@ _SEARCHES = 16  # at a time
 class Library:
     """The shelf of a gateway; see Opening. `embedder` replaces the configured one."""
 
-    def __init__(self, settings: Settings, sandbox: Sandbox, embedder: Embedder | None) -> None:
+    def __init__(self, settings: Settings, sandbox: Sandbox, embedder: "Embedder | None") -> None:
         self._settings, self._sandbox, self._embedder = settings, sandbox, embedder
         self._lock = Lock()
         self._shelf: Shelf | None = None
@@ -49,18 +44,15 @@ class Library:
         """See Opening."""
         with self._lock:
             if self._shelf is None:
-                self._shelf = self._open()
+                from serving.shelving import open_shelf
+
+                self._shelf = open_shelf(self._settings, self._sandbox, self._embedder)
             return self._shelf
 
     def close(self) -> None:
         """If it was opened."""
         if self._shelf is not None:
             self._shelf.store.close()
-
-    def _open(self) -> Shelf:
-        store, chosen = open_store(self._settings, self._embedder)
-        retriever = build_retriever(self._settings, store, chosen, self._sandbox)
-        return Shelf(retriever, store, chosen, open_measures(self._settings, retriever, store, chosen))
 
 
 def has_documents(settings: Settings) -> bool:
@@ -72,7 +64,7 @@ def has_documents(settings: Settings) -> bool:
 
 
 async def open_knowledge(
-    stack: AsyncExitStack, settings: Settings, progress: Progress, embedder: Embedder | None
+    stack: AsyncExitStack, settings: Settings, progress: Progress, embedder: "Embedder | None"
 ) -> tuple[Library, Knowledge]:
     """The documents, and what requests use of them, until `stack` ends. `embedder` replaces the configured one."""
     # More than cores: threads that wait for the embedder are what it makes its batches of.
@@ -91,19 +83,6 @@ async def open_knowledge(
     return library, Knowledge(library, name, Threads(executor, ingestion), settings.retrieval)
 
 
-def open_store(settings: Settings, embedder: Embedder | None = None) -> tuple[Store, Embedder]:
-    """The document store with the embedder it was built with. The caller has entered owned_store.
-
-    Raises EmbedderMismatch, StoreUnreachable, StoreFailed.
-    """
-    embedder = BatchingEmbedder(embedder or open_embedder(settings))
-    wish = settings.retrieval
-    chroma = ChromaServer(wish.chroma_url, wish.chroma_api_key, wish.chroma_timeout_s) if wish.chroma_url else None
-    database = Postgres(settings.database_url) if settings.database_url else None
-    servers = Servers(chroma, database)
-    return Store(settings.home / "chroma", embedder.fingerprint, embedder.dimensions, servers=servers), embedder
-
-
 @contextmanager
 def owned_store(settings: Settings, url: str) -> Iterator[None]:
     """Owns the documents under home, and tells others to ask at `url`. Raises StoreLocked.
@@ -119,19 +98,6 @@ def owned_store(settings: Settings, url: str) -> Iterator[None]:
         lock.release()
 
 
-def open_measures(settings: Settings, retriever: Retriever, store: Store, embedder: Embedder) -> Measures:
-    """With what is kept under home, and the configured reranker. Raises RerankerUnusable."""
-    calibrator = Calibrator(settings.home / "calibration", retriever, store, embedder)
-    rerank = configured_rerank(settings)
-    return Measures(calibrator, Reranking(settings.home / "reranking", retriever, store, embedder.fingerprint, rerank))
-
-
-def configured_rerank(settings: Settings) -> Rerank | None:
-    """The reranker that may be used. Raises RerankerUnusable."""
-    wish = settings.retrieval
-    return Rerank(open_reranker(wish.reranker, wish.threads), wish.rerank_depth) if wish.reranker else None
-
-
 def open_sandbox(settings: Settings) -> Sandbox:
     """Where documents are parsed. The caller closes it."""
     limits = settings.ingestion
@@ -140,24 +106,6 @@ def open_sandbox(settings: Settings) -> Sandbox:
             limits.parse_memory_mib, limits.parse_cpu_s, limits.parse_wall_s, settings.server.max_document_bytes
         )
     )
-
-
-def open_embedder(settings: Settings) -> Embedder:
-    """The configured embedding model, or the packaged one."""
-    wish = settings.retrieval
-    return SentenceTransformerEmbedder(configured_folder(settings), device=wish.device, threads=wish.threads)
-
-
-def configured_folder(settings: Settings) -> Path:
-    """Of the embedding model."""
-    return settings.retrieval.embedder or packaged_minilm()
-
-
-def build_retriever(settings: Settings, store: Store, embedder: Embedder, sandbox: Sandbox) -> Retriever:
-    """Searches as configured."""
-    wish = settings.retrieval
-    policy = Policy(wish.search, SearchLimits(wish.per_source, wish.duplicate, wish.neighbours))
-    return Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens), policy, sandbox)
 
 
 def fill_knowledge(settings: Settings, library: Library, progress: Progress) -> list[str]:

@@ -1,6 +1,6 @@
 """What one request may ask for, so that it cannot hurt the others: fields that are refused, and fields with a most."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -50,7 +50,7 @@ def _unscored(limits: Limits) -> Limits:
 
 def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
     """Refuse fields that can hurt other requests, and values over the limits. Raises BadRequest."""
-    for name in REFUSED.keys() & fields.keys():
+    for name in common(REFUSED, fields):
         if fields[name] is not None and fields[name] is not False:
             why = REFUSED[name]
             raise BadRequest(f"`{name}` is not accepted: {why}", param=name, code="unsupported_parameter")
@@ -60,7 +60,7 @@ def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
     for name in ("top_logprobs", "logprobs"):
         if not isinstance(fields.get(name), bool):
             bounded(fields, name, 0, limits.max_logprobs)
-    for name in _SCHEMA_FIELDS & fields.keys():
+    for name in common(_SCHEMA_FIELDS, fields):
         _check_schema(fields, name, limits)
     if fields.get("tool_choice") not in (None, "auto", "none"):
         _check_schema(fields, "tools", limits)  # a forced tool is a grammar too
@@ -70,6 +70,11 @@ def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
     prompt = fields.get("prompt")
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) and len(prompt) > limits.max_n:
         raise BadRequest(f"`prompt` may hold at most {limits.max_n} prompts", param="prompt")
+
+
+def common(names: Container[str], fields: Mapping[str, Any]) -> list[str]:
+    """Those fields that are among `names`: of what is asked about here a request has few or none."""
+    return [name for name in fields if name in names]
 
 
 def _check_scoring(fields: Mapping[str, Any], limits: Limits) -> None:

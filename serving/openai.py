@@ -14,7 +14,7 @@ from typing import Any, Literal
 import orjson
 
 from serving.errors import BadRequest, NotOffered
-from serving.limits import Limits, bounded, check_costly, flag
+from serving.limits import Limits, bounded, check_costly, common, flag
 
 Endpoint = Literal["chat", "completions"]
 ENGINE_PATH: Mapping[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
@@ -42,6 +42,9 @@ class Extension:
     filter: Mapping[str, Any] | None = None
 
 
+_NO_EXTENSION = Extension()
+
+
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
     """One parsed request. `fields` is everything the client sent, without `breakeven`."""
@@ -52,7 +55,14 @@ class CompletionRequest:
     wants_usage: bool
     n: int
     fields: Mapping[str, Any] = field(repr=False)
-    extension: Extension = Extension()
+    extension: Extension = _NO_EXTENSION
+
+    @property
+    def sequences(self) -> int:
+        """How many the engine will generate at once."""
+        prompt = self.fields.get("prompt")
+        prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+        return max(self.n, self.fields.get("best_of") or 1) * prompts
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
@@ -125,7 +135,7 @@ def encode(fields: Mapping[str, Any]) -> bytes:
 
 def check_offered(fields: Mapping[str, Any], missing: Mapping[str, str]) -> None:
     """Refuse what would be ignored; `missing` says why. Raises NotOffered."""
-    for name in missing.keys() & fields.keys():
+    for name in common(missing, fields):
         if fields[name] not in (None, False, ["text"]):
             raise NotOffered(f"`{name}` is not offered: {missing[name]}", param=name)
 
@@ -133,7 +143,7 @@ def check_offered(fields: Mapping[str, Any], missing: Mapping[str, str]) -> None
 def parse_extension(value: Any, limits: Limits) -> Extension:
     """The `breakeven` object of a request. Raises BadRequest naming the field."""
     if value is None:
-        return Extension()
+        return _NO_EXTENSION
     if not isinstance(value, dict):
         raise BadRequest("`breakeven` must be an object", param="breakeven")
     if unknown := sorted(set(value) - set(_EXTENSION_FIELDS)):

@@ -13,7 +13,7 @@ import orjson
 
 from retrieval import citations as checked
 from retrieval import prompt
-from retrieval.search import Passage
+from retrieval.passages import Passage
 from serving import file_search, openai
 from serving.errors import BadRequest, NotOffered
 from serving.file_search import FileSearch

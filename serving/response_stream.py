@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from retrieval.search import Passage
+from retrieval.passages import Passage
 from serving import response_items
 from serving.accounting.record import Tokens
 from serving.errors import GatewayError, UpstreamFailed, from_engine

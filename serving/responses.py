@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from retrieval import citations, prompt
-from retrieval.pipeline import Retrieval
+from retrieval.passages import Retrieval
 from serving import openai, response_items
 from serving.completions import COST_HEADER, Completions, Runtime
 from serving.engine.protocol import EngineResponse

@@ -7,8 +7,6 @@ anyone an answer. What the classification took is part of the request's tokens, 
 """
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -31,31 +29,16 @@ class Routing:
     def __init__(self, traffic: Traffic, engine: Engine) -> None:
         self._traffic, self._engine = traffic, engine
 
-    @asynccontextmanager
-    async def admit(self, trace: Trace, model: str, user: Any, question: str | None) -> AsyncIterator[Served]:
+    def admit(self, trace: Trace, model: str, user: Any, question: str | None) -> "_Admission":
         """As Traffic.admit; `question` is what is classified, None where a request has none.
 
         The choice is made once: what the router and the chosen model meant then holds to the end of the request.
         Raises UnknownModel, AdapterUnavailable, BadRequest.
         """
-        served = await self._traffic.enter(trace, model, user)
-        try:
-            if (router := served.settings.router) is None:
-                yield served
-                return
-            if not question:
-                raise BadRequest(
-                    f"`{served.name}` routes by the last user message: use POST /v1/chat/completions or "
-                    "/v1/responses with one",
-                    param="model",
-                )
-            chosen = await self._choose(trace, router, user, question)
-            async with self._traffic.admit(trace, chosen, user) as answering:
-                yield answering
-        finally:
-            self._traffic.leave(served)
+        return _Admission(self, self._traffic, trace, (model, user, question))
 
-    async def _choose(self, trace: Trace, router: Router, user: Any, question: str) -> str:
+    async def choose(self, trace: Trace, router: Router, user: Any, question: str) -> str:
+        """The served model that the router picks, also told to the trace."""
         name = trace.model
         label: str | None = None
         confidence: float | None = None
@@ -90,6 +73,45 @@ class Routing:
         if label not in router.labels:
             raise UpstreamFailed(f"the classifier answered {label[:50]!r}, which is no label")
         return label, confidence
+
+
+class _Admission:
+    """What a request holds in place, from the choice of its served model to its end."""
+
+    __slots__ = ("_asked", "_held", "_routing", "_trace", "_traffic")
+
+    def __init__(self, routing: Routing, traffic: Traffic, trace: Trace, asked: tuple[str, Any, str | None]) -> None:
+        self._routing, self._traffic, self._trace, self._asked = routing, traffic, trace, asked
+        self._held: list[Served] = []
+
+    async def __aenter__(self) -> Served:
+        model, user, question = self._asked
+        try:
+            served = await self._enter(model, user)
+            if (router := served.settings.router) is None:
+                return served
+            if not question:
+                raise BadRequest(
+                    f"`{served.name}` routes by the last user message: use POST /v1/chat/completions or "
+                    "/v1/responses with one",
+                    param="model",
+                )
+            return await self._enter(await self._routing.choose(self._trace, router, user, question), user)
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    async def _enter(self, model: str, user: Any) -> Served:
+        served = await self._traffic.enter(self._trace, model, user)
+        self._held.append(served)
+        return served
+
+    def _leave(self) -> None:
+        for served in reversed(self._held):
+            self._traffic.leave(served)
 
 
 def _why(router: Router, label: str | None, confidence: float | None) -> RouteReason:

@@ -55,6 +55,11 @@ class Engine(Section):
     url: str | None = Field(
         None, description="URL of an external vLLM (`http://host:8000`); without it the gateway starts its own."
     )
+    replicas: tuple[str, ...] = Field(
+        (),
+        description="With `url` a router before several engines: their own URLs, to load adapters into every one. Each "
+        "address of a name counts (`http://engine-replicas:8000`, a headless Service); it is looked up every second.",
+    )
     api_key: str | None = Field(None, description="Key of the external vLLM; a child gets a random one.")
     model: str | None = Field(
         None,

@@ -38,6 +38,11 @@ class Budget(Section):
     )
     warn_at: float = Field(0.8, gt=0, le=1, description="Share of the budget from which on answers carry a warning.")
 
+    @property
+    def unlimited(self) -> bool:
+        """Nothing is held for a request where all budgets are so."""
+        return self.usd_per_day is None and self.usd_per_month is None
+
 
 class Tenant(Section):
     """One tenant's share."""

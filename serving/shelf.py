@@ -2,13 +2,18 @@
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from retrieval.calibrator import Calibrator
-from retrieval.embedder import Embedder
-from retrieval.pipeline import Retriever
-from retrieval.reranking import Reranking
-from retrieval.store import Store
+from retrieval.model_folder import packaged_minilm
+from serving.sections import Settings
+
+if TYPE_CHECKING:  # they bring the libraries that documents need
+    from retrieval.calibrator import Calibrator
+    from retrieval.embedder import Embedder
+    from retrieval.pipeline import Retriever
+    from retrieval.reranking import Reranking
+    from retrieval.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +28,17 @@ class Threads:
 class Measures:
     """What is measured per knowledge base: its minimum score, and whether reranking helps."""
 
-    calibrator: Calibrator
-    reranking: Reranking
+    calibrator: "Calibrator"
+    reranking: "Reranking"
 
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """What is opened to keep documents and to search them: hundreds of MiB, most of them the embedder's."""
 
-    retriever: Retriever
-    store: Store
-    embedder: Embedder
+    retriever: "Retriever"
+    store: "Store"
+    embedder: "Embedder"
     measures: Measures
 
 
@@ -48,3 +53,8 @@ class Opening(Protocol):
     def __call__(self) -> Shelf:
         """Raises RetrievalError."""
         ...
+
+
+def configured_folder(settings: Settings) -> Path:
+    """Of the embedding model."""
+    return settings.retrieval.embedder or packaged_minilm()

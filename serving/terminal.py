@@ -2,14 +2,10 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.status import Status
-
-_LINE_S = 10.0
 
 _WELCOME = """served models: {models}
 ready: {url}/v1
@@ -97,39 +93,3 @@ class Stages:
         """Take the clock off the terminal."""
         if self._status is not None:
             self._status.stop()
-
-
-class Counting:
-    """Progress of work on a known number of documents: a bar on a terminal, a line every ten seconds elsewhere."""
-
-    def __init__(self, console: Console, what: str, total: int) -> None:
-        self._console, self._what, self._total = console, what, total
-        self._done = 0
-        self._started = self._printed = time.monotonic()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-        )
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._task = self._bar.add_task(what, total=total, rate="")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def advance(self, by: int = 1) -> None:
-        """So many more are done."""
-        self._done += by
-        now = time.monotonic()
-        speed = self._done / max(now - self._started, 1e-6)
-        left = timedelta(seconds=round((self._total - self._done) / speed))
-        rate = f"{speed:.1f} documents/s, {left} left"
-        self._bar.update(self._task, advance=by, rate=rate)
-        if not self._console.is_terminal and now - self._printed > _LINE_S:
-            self._printed = now
-            self._console.print(f"{self._what}: {self._done} of {self._total}, {rate}", markup=False)

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from uuid import uuid4
 
-from retrieval.pipeline import Retrieval
+from retrieval.passages import Retrieval
 from serving.accounting.cost import Prices, priced
 from serving.accounting.meter import Meter
 from serving.accounting.record import (
@@ -33,6 +33,7 @@ CLIENT_CLOSED = 499
 # Ids are counted, not drawn: that is cheaper, and rows in the ledger's index stay in order. The process is drawn.
 _PROCESS = uuid4().hex[:14]
 _COUNT = count(1)
+_NO_TOKENS, _NO_SHARE = Tokens(), Share()
 
 
 def _next_id() -> str:
@@ -69,8 +70,8 @@ class Trace:
     retrieved_share: float = 0.0
     cited: int = 0
     unmatched_citations: int = 0
-    tokens: Tokens = Tokens()
-    share: Share = Share()
+    tokens: Tokens = _NO_TOKENS
+    share: Share = _NO_SHARE
     received: float = field(default_factory=time.monotonic)
     started_at: float = field(default_factory=time.time)
     _warning: str | None = None
@@ -87,11 +88,11 @@ class Trace:
     _first: float | None = None
     _last: float | None = None
 
-    async def admit(self) -> None:
+    async def admit(self, sequences: int = 1) -> None:
         """Before anything is spent on it. Raises RateLimited, Overloaded, QuotaExceeded."""
         if self.caller.requests_per_minute is not None:
             self._rate = await self.rates.take(self.caller)
-        self.place.apply()
+        self.place.apply(sequences)
         await self._hold()
 
     async def afford(self) -> None:
@@ -155,10 +156,11 @@ class Trace:
             return
         share = self.meter.end(self._ticket, completed=completed)
         self._ticket, self._cost = None, None
-        retrieved = round(tokens.prompt * self.retrieved_share)
-        tokens = Tokens(tokens.prompt, tokens.cached, retrieved, tokens.completion, tokens.estimated)
-        self.share += share
-        self.tokens += tokens
+        if self.retrieved_share:
+            tokens = replace(tokens, retrieved=round(tokens.prompt * self.retrieved_share))
+        # A sum only where there is something to add to: it is a new object each time.
+        self.share = share if self.share is _NO_SHARE else self.share + share
+        self.tokens = tokens if self.tokens is _NO_TOKENS else self.tokens + tokens
 
     @property
     def cost(self) -> RequestCost:
@@ -176,7 +178,7 @@ class Trace:
         self._ended = True
         self.meter.running_requests.pop(self.id, None)
         complete = outcome == "complete"
-        self.leave_engine(tokens or Tokens(), completed=complete)
+        self.leave_engine(tokens or _NO_TOKENS, completed=complete)
         self.place.leave(completed=complete)
         apportioned = self._apportion() if complete and not self.stream else False
         stages = (self._embed_s, self._search_s, self._rerank_s)

@@ -12,11 +12,10 @@ import statistics
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.engine.lab import Server, Timing, drive, ready, vllm, write
+from benchmarks.engine.lab import Asked, Server, Timing, asked_of, drive, options, origin_of, ready, vllm, write
 from benchmarks.engine.lora import FLAGS
 from benchmarks.load.workload import synthetic
 from benchmarks.origin import Origin
@@ -42,18 +41,14 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(Asked):
     """All variants, in the order in which they took turns."""
 
-    model: str
-    prompt_tokens: int
-    output_tokens: int
-    concurrency: int
     variants: tuple[Variant, ...]
     origin: Origin
 
 
-def measure(model: Path, variants: dict[str, str], given: argparse.Namespace, origin: Origin) -> Result:
+def measure(variants: dict[str, str], given: argparse.Namespace, origin: Origin) -> Result:
     """Starts them together and lets them take turns, after a first round that is not counted."""
     console = Console(stderr=True)
     with ExitStack() as stack:
@@ -63,7 +58,7 @@ def measure(model: Path, variants: dict[str, str], given: argparse.Namespace, or
             variables = dict(word.split("=", 1) for word in words if _VARIABLE.fullmatch(word))
             arguments = [word for word in words if not _VARIABLE.fullmatch(word)]
             log = given.logs / f"{name.replace(' ', '-')}.log"
-            servers[name] = stack.enter_context(vllm(model, log, *FLAGS, *arguments, environment=variables))
+            servers[name] = stack.enter_context(vllm(given.model, log, *FLAGS, *arguments, environment=variables))
         for name, server in servers.items():
             ready(server.url)
             up[name] = round(time.perf_counter() - began, 1)
@@ -78,7 +73,7 @@ def measure(model: Path, variants: dict[str, str], given: argparse.Namespace, or
                 console.print(f"round {number + 1}, {name}: {done.tokens_per_s} tokens/s")
     first = rounds[next(iter(rounds))]
     found = tuple(_variant(name, variants[name], up[name], done, first) for name, done in rounds.items())
-    return Result(model.name, given.prompt, 64, given.concurrency, found, origin)
+    return Result(*asked_of(given), found, origin)
 
 
 def _variant(name: str, said: str, ready_s: float, done: list[Timing], first: list[Timing]) -> Variant:
@@ -91,21 +86,12 @@ def _variant(name: str, said: str, ready_s: float, done: list[Timing], first: li
 
 def main() -> None:
     """Prints the result and writes it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, help="folder of a Llama checkpoint")
+    parser = options(str(__doc__), requests=32, rounds=2)
     parser.add_argument("--variant", action="append", required=True, metavar="NAME: ...")
-    parser.add_argument("--requests", type=int, default=32, help="of each variant in a round")
-    parser.add_argument("--concurrency", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--prompt", type=int, default=300, help="words; the chat template adds 30 tokens")
-    parser.add_argument("--logs", type=Path, default=Path())
-    parser.add_argument("--out", type=Path, help="JSON file to write")
     given = parser.parse_args()
     variants = {name.strip(): said.strip() for name, _, said in (each.partition(":") for each in given.variant)}
-    words = [f"--concurrency {given.concurrency} --requests {given.requests} --rounds {given.rounds}"]
-    words += [f"--variant {shlex.quote(each)}" for each in given.variant]
-    origin = Origin.here(f"python -m benchmarks.engine.flags {given.model.name} {' '.join(words)}")
-    write(measure(given.model, variants, given, origin), given.out)
+    words = [f"--variant {shlex.quote(each)}" for each in given.variant]
+    write(measure(variants, given, origin_of("benchmarks.engine.flags", given, *words)), given.out)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.engine.lab import Server, Timing, drive, free_port, process, ready, vllm, write
+from benchmarks.engine.lab import (
+    Asked,
+    Server,
+    Timing,
+    asked_of,
+    drive,
+    free_port,
+    options,
+    origin_of,
+    process,
+    ready,
+    vllm,
+    write,
+)
 from benchmarks.load.workload import synthetic
 from benchmarks.origin import Origin
 from serving.settings import child_environment
@@ -23,13 +36,9 @@ _SIDES = ("direct", "gateway")
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(Asked):
     """Medians over rounds of the gateway's figure as a share of the direct one's in the same round."""
 
-    model: str
-    prompt_tokens: int
-    output_tokens: int
-    concurrency: int
     throughput: float
     e2e_p50: float
     e2e_p95: float
@@ -80,25 +89,13 @@ def _result(given: argparse.Namespace, direct: list[Timing], gateway: list[Timin
         return round(statistics.median(figure(ours) / figure(theirs) for ours, theirs in pairs), 4)
 
     shares = (share("tokens_per_s"), share("e2e", "p50"), share("e2e", "p95"), share("ttft", "p95"))
-    shape = (given.model.name, given.prompt, 64, given.concurrency)
-    return Result(*shape, *shares, tuple(direct), tuple(gateway), origin)
+    return Result(*asked_of(given), *shares, tuple(direct), tuple(gateway), origin)
 
 
 def main() -> None:
     """Prints the result and writes it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, help="folder of a checkpoint that vLLM serves")
-    parser.add_argument("--requests", type=int, default=64, help="of each side in a round")
-    parser.add_argument("--concurrency", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--prompt", type=int, default=300, help="words; the chat template adds 30 tokens")
-    parser.add_argument("--logs", type=Path, default=Path())
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    given = parser.parse_args()
-    options = (
-        f"--concurrency {given.concurrency} --requests {given.requests} --rounds {given.rounds} --prompt {given.prompt}"
-    )
-    write(measure(given, Origin.here(f"python -m benchmarks.engine.gateway {given.model.name} {options}")), given.out)
+    given = options(str(__doc__), requests=64, rounds=4).parse_args()
+    write(measure(given, origin_of("benchmarks.engine.gateway", given)), given.out)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Conditions take turns in one run, several rounds of each, because a shared machi
 others: compare them within a round.
 """
 
+import argparse
 import asyncio
 import json
 import socket
@@ -25,7 +26,21 @@ from benchmarks.load.record import RequestRow
 from benchmarks.load.run import run_load
 from benchmarks.load.summary import Percentiles
 from benchmarks.load.workload import Workload
+from benchmarks.origin import Origin
 from serving.settings import child_environment
+
+OUTPUT_TOKENS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a result begins with: all its conditions were asked the same. A prompt is so many words, to which the
+    template adds 30 tokens."""
+
+    model: str
+    prompt_tokens: int
+    output_tokens: int
+    concurrency: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +125,42 @@ class Timing:
     e2e: Percentiles | None
 
 
+def options(
+    about: str, *, requests: int, rounds: int, concurrency: int = 32, made_up: bool = True
+) -> argparse.ArgumentParser:
+    """A parser with what every experiment can be told; `made_up`: its prompts are."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("model", type=Path, help="folder of a checkpoint that vLLM serves")
+    parser.add_argument("--requests", type=int, default=requests, help="of each condition in a round")
+    parser.add_argument("--concurrency", type=int, default=concurrency)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    if made_up:
+        parser.add_argument("--prompt", type=int, default=300, help="words; the chat template adds 30 tokens")
+    parser.add_argument("--logs", type=Path, default=Path())
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    return parser
+
+
+def asked_of(given: argparse.Namespace) -> tuple[str, int, int, int]:
+    """The fields of Asked, as `options` were given."""
+    return given.model.name, given.prompt, OUTPUT_TOKENS, given.concurrency
+
+
+def origin_of(module: str, given: argparse.Namespace, *more: str) -> Origin:
+    """Where a result is from: its command with every option that decides it."""
+    deciding = ("requests", "concurrency", "rounds", "prompt")
+    words = [f"--{name} {getattr(given, name)}" for name in deciding if name in given]
+    return Origin.here(" ".join(["python -m", module, given.model.name, *words, *more]))
+
+
 def drive(
-    url: str, models: Sequence[str], workload: Workload, *, concurrency: int, requests: int, max_tokens: int = 64
+    url: str,
+    models: Sequence[str],
+    workload: Workload,
+    *,
+    concurrency: int,
+    requests: int,
+    max_tokens: int = OUTPUT_TOKENS,
 ) -> Timing:
     """A closed loop whose users are split evenly over `models`; every answer has exactly `max_tokens` tokens.
 

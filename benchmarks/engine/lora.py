@@ -18,7 +18,7 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from benchmarks.engine.lab import Server, Timing, drive, ready, vllm, write
+from benchmarks.engine.lab import Asked, Server, Timing, asked_of, drive, options, origin_of, ready, vllm, write
 from benchmarks.load.workload import synthetic
 from benchmarks.origin import Origin
 
@@ -39,14 +39,10 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(Asked):
     """All conditions, in the order in which they took turns."""
 
     operations: str
-    model: str
-    prompt_tokens: int
-    output_tokens: int
-    concurrency: int
     rank: int
     conditions: tuple[Condition, ...]
     origin: Origin
@@ -69,12 +65,12 @@ def make_adapter(folder: Path, model: Path, seed: int, rank: int = _RANK) -> Pat
     return folder
 
 
-def measure(model: Path, given: argparse.Namespace, origin: Origin) -> Result:
+def measure(given: argparse.Namespace, origin: Origin) -> Result:
     """Starts both engines and lets the conditions take turns, after a first round that is not counted."""
     console = Console(stderr=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        loras = [make_adapter(folder / f"adapter-{number}", model, number) for number in range(_ADAPTERS)]
+        loras = [make_adapter(folder / f"adapter-{number}", given.model, number) for number in range(_ADAPTERS)]
         # Stock operations need one slot that stays empty.
         slots = _ADAPTERS + given.stock
         flags = (
@@ -84,8 +80,8 @@ def measure(model: Path, given: argparse.Namespace, origin: Origin) -> Result:
             "--additional-config",
             json.dumps({"grouped_cpu_lora": not given.stock}),
         )
-        plain = stack.enter_context(vllm(model, given.logs / "plain.log"))
-        adapted = stack.enter_context(vllm(model, given.logs / "adapted.log", *flags, loras=loras))
+        plain = stack.enter_context(vllm(given.model, given.logs / "plain.log"))
+        adapted = stack.enter_context(vllm(given.model, given.logs / "adapted.log", *flags, loras=loras))
         ready(plain.url, adapted.url)
         names = adapted.models[1:]
         asked: dict[str, tuple[Server, tuple[str, ...]]] = {
@@ -101,11 +97,11 @@ def measure(model: Path, given: argparse.Namespace, origin: Origin) -> Result:
             for name, (server, models) in asked.items():
                 # Prompts that no engine has seen: none of them is in a prefix cache.
                 workload = synthetic(given.prompt, number * len(asked) + len(rounds[name]))
-                done = drive(server.url, models, workload, concurrency=32, requests=given.requests)
+                done = drive(server.url, models, workload, concurrency=given.concurrency, requests=given.requests)
                 rounds[name].append(done)
                 console.print(f"round {number + 1}, {name}: {done.tokens_per_s} tokens/s")
     operations = "stock" if given.stock else "grouped"
-    return Result(operations, model.name, given.prompt, 64, 32, _RANK, _conditions(rounds), origin)
+    return Result(*asked_of(given), operations, _RANK, _conditions(rounds), origin)
 
 
 def _conditions(rounds: dict[str, list[Timing]]) -> tuple[Condition, ...]:
@@ -126,20 +122,11 @@ def _conditions(rounds: dict[str, list[Timing]]) -> tuple[Condition, ...]:
 
 def main() -> None:
     """Prints the result and writes it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "model", type=Path, help="folder of a Llama checkpoint, such as .breakeven/models/smollm2-135m-instruct"
-    )
+    parser = options(str(__doc__), requests=64, rounds=2)
     parser.add_argument("--stock", action="store_true", help="vLLM's own operations")
-    parser.add_argument("--requests", type=int, default=64, help="of each condition in a round")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--prompt", type=int, default=300, help="words; the chat template adds 30 tokens")
-    parser.add_argument("--logs", type=Path, default=Path())
-    parser.add_argument("--out", type=Path, help="JSON file to write")
     given = parser.parse_args()
-    options = f"--requests {given.requests} --rounds {given.rounds} --prompt {given.prompt}" + " --stock" * given.stock
-    origin = Origin.here(f"python -m benchmarks.engine.lora {given.model.name} {options}")
-    write(measure(given.model, given, origin), given.out)
+    stock = ("--stock",) if given.stock else ()
+    write(measure(given, origin_of("benchmarks.engine.lora", given, *stock)), given.out)
 
 
 if __name__ == "__main__":

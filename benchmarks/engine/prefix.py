@@ -18,15 +18,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.engine.lab import Server, drive, ready, vllm, write
+from benchmarks.engine.lab import Server, drive, options, origin_of, ready, vllm, write
 from benchmarks.load.workload import Message, Prompt, Workload
 from benchmarks.origin import Origin
 from retrieval import prompt
 from retrieval.chunking import Chunker
-from retrieval.embedder import SentenceTransformerEmbedder, packaged_minilm
+from retrieval.embedder import SentenceTransformerEmbedder
 from retrieval.folder import walk
-from retrieval.pipeline import Retriever, Scope
-from retrieval.search import Passage
+from retrieval.model_folder import packaged_minilm
+from retrieval.passages import Passage, Scope
+from retrieval.pipeline import Retriever
 from retrieval.store import EVERYONE, Store
 from serving.sections import Retrieval
 
@@ -36,6 +37,7 @@ _ENGINES = {
     "blocks of 128": ("--block-size", "128"),
     "blocks of 32": ("--block-size", "32"),
 }
+_OUTPUT_TOKENS = 32
 _ORDERS = ("document order", "best first")
 _COUNTERS = ("vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total", "vllm:prompt_tokens_total")
 
@@ -118,19 +120,25 @@ def measure(given: argparse.Namespace, origin: Origin) -> Result:
         seen: dict[tuple[str, str], list[tuple[float, ...]]] = {(e, o): [] for e in servers for o in _ORDERS}
         for _ in range(given.rounds):
             for (engine, order), rounds in seen.items():
-                rounds.append(_round(servers[engine], [compose(each, passages[each], order) for each in drawn]))
+                rounds.append(
+                    _round(servers[engine], [compose(each, passages[each], order) for each in drawn], given.concurrency)
+                )
                 console.print(f"{engine}, {order}: hit rate {rounds[-1][0]:.3f}, {rounds[-1][2]:.3f} s per query")
     first = statistics.median(each[2] for each in next(iter(seen.values())))
     arms = tuple(_arm(engine, order, rounds, first) for (engine, order), rounds in seen.items())
-    return Result(given.model.name, len(drawn), len(set(drawn)), 32, 8, given.rounds, arms, origin)
+    return Result(
+        given.model.name, len(drawn), len(set(drawn)), _OUTPUT_TOKENS, given.concurrency, given.rounds, arms, origin
+    )
 
 
-def _round(server: Server, prompts: list[list[Message]]) -> tuple[float, ...]:
+def _round(server: Server, prompts: list[list[Message]], concurrency: int) -> tuple[float, ...]:
     reset = urllib.request.Request(f"{server.url}/reset_prefix_cache", method="POST")  # noqa: S310  # our own child
     urllib.request.urlopen(reset, timeout=30).close()  # noqa: S310  # the same
     before = server.counters(*_COUNTERS)
     workload = Workload("handbook", lambda index: Prompt(prompts[index]))
-    done = drive(server.url, ("base",), workload, concurrency=8, requests=len(prompts), max_tokens=32)
+    done = drive(
+        server.url, ("base",), workload, concurrency=concurrency, requests=len(prompts), max_tokens=_OUTPUT_TOKENS
+    )
     queried, hits, tokens = (now - then for now, then in zip(server.counters(*_COUNTERS), before, strict=True))
     rate = hits / queried if queried else 0.0
     return rate, tokens / len(prompts), done.seconds / len(prompts), done.ttft.p50 if done.ttft else 0.0
@@ -153,16 +161,10 @@ def _arm(engine: str, order: str, rounds: list[tuple[float, ...]], first: float)
 
 def main() -> None:
     """Prints the result and writes it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, help="folder of a Llama checkpoint")
+    parser = options(str(__doc__), requests=120, rounds=1, concurrency=8, made_up=False)
     parser.add_argument("--examples", type=Path, default=Path("examples"))
-    parser.add_argument("--requests", type=int, default=120, help="in a round")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--logs", type=Path, default=Path())
-    parser.add_argument("--out", type=Path, help="JSON file to write")
     given = parser.parse_args()
-    options = f"--requests {given.requests} --rounds {given.rounds}"
-    write(measure(given, Origin.here(f"python -m benchmarks.engine.prefix {given.model.name} {options}")), given.out)
+    write(measure(given, origin_of("benchmarks.engine.prefix", given)), given.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import ResultsError
-from benchmarks.load.counters import Counted
+from benchmarks.load.counted import Counted
 from benchmarks.load.files import read_results
 from benchmarks.load.plan import Slo
 from benchmarks.load.record import LoadResult, RequestRow

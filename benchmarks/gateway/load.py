@@ -66,7 +66,7 @@ class Side:
         program = self.folder / f"client-{key[-8:]}"
         if not program.exists():
             text = (self.folder / "client.c").read_text(encoding="utf-8").replace(_C_KEY, key)
-            source = self.folder / "client-with-key.c"
+            source = program.with_suffix(".c")
             source.write_text(text, encoding="utf-8")
             _compile(source, program)
         return program

@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.gateway.load import WHOLE_64, Side, built
 from benchmarks.gateway.peers import CHAT, Place, peers
 from benchmarks.gateway.processes import started, until_answered, usage
+from benchmarks.gateway.table import cpu_us
 from benchmarks.origin import Origin
 
 _UPSTREAM, _GATEWAY = 19280, 19281
@@ -43,7 +45,7 @@ def main() -> None:
     except BenchmarkError as error:
         sys.exit(f"error: {error}")
     document = {"origin": asdict(origin), "load_side": "C" if side.native else "Python", "runs": found}
-    Console().print_json(data=document)
+    Console().print(_table(found))
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -66,12 +68,30 @@ def _measured(work: Path, side: Side, cores: Sequence[int], seconds: float) -> d
             pid = stack.enter_context(started(launch.command, core, folder / "log"))
             until_answered(f"http://127.0.0.1:{port}{launch.ready}", launch.key, pid, folder / "log")
             running.append((pid, port, launch.key))
+        for _, port_, key in running:
+            side.run(replace(load, seconds=1), key, port_, CHAT)
         before = [usage(pid).cpu_s for pid, _, _ in running]
         with ThreadPoolExecutor(len(running)) as threads:
             seen = list(threads.map(lambda each: side.run(load, each[2], each[1], CHAT), running))
-        used = [usage(pid).cpu_s - at for (pid, _, _), at in zip(running, before, strict=True)]
-    rate = sum(one["reqs"] / one["secs"] for one in seen)
-    return {"gateways": len(cores), "requests_per_s": rate, "cpu_s": used, "loads": seen}
+        after = [usage(pid).cpu_s for pid, _, _ in running]
+    loads = [{**one, "cpu_s": end - start} for one, start, end in zip(seen, before, after, strict=True)]
+    if failed := sum(_failures(load) for load in loads):
+        raise BenchmarkError(f"{failed} requests failed; look into the logs below {work / 'scaling'}")
+    return {"gateways": len(cores), "loads": loads}
+
+
+def _failures(load: Mapping[str, Any]) -> int:
+    return int(load["non200"] + load["err"] + load["bad"])
+
+
+def _table(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """Derived from the raw results, and from nothing else."""
+    shown = Table("gateways", "requests/s", "CPU us/request", title="As many connections in all")
+    for run in runs:
+        rate = sum(load["reqs"] / load["secs"] for load in run["loads"])
+        each = ", ".join(f"{cpu_us(load):.1f}" for load in run["loads"])
+        shown.add_row(str(run["gateways"]), f"{rate:,.0f}", each)
+    return shown
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ What `tiny` measures says nothing about a GPU; it is there so that every line of
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -103,15 +103,13 @@ FULL = Scale(
     example_tokens=512,
     engine=(),
 )
-TINY = Scale(
+TINY = replace(
+    FULL,
     name="tiny",
     model=MappingProxyType(_LLAMA_TINY),
     max_model_len=1024,
-    rank=16,
     adapters=(1, 2),
     shapes=MappingProxyType({"rag": (300, 8), "plain": (60, 8)}),
-    first_rate=MappingProxyType({"rag": 4.0, "plain": 8.0}),
-    slo=Slo(ttft_s=0.5, e2e_s=10.0),
     grid=((60, 4), (60, 16), (300, 4), (300, 16), (200, 8)),
     grid_concurrency=(1, 4),
     concurrency=4,

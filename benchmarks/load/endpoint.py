@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 
 from benchmarks.errors import EndpointError
-from benchmarks.load.counters import Series
+from benchmarks.load.counted import Series
 from benchmarks.load.plan import LoadPlan
 
 _LOOK = aiohttp.ClientTimeout(total=10)

@@ -15,7 +15,7 @@ from typing import Any, Self
 import orjson
 
 from benchmarks.errors import PlanError
-from benchmarks.load.counters import Counted
+from benchmarks.load.counted import Counted
 from benchmarks.load.plan import Slo
 from benchmarks.load.record import LoadResult, RequestRow, RunHeader
 from benchmarks.origin import Gpu, Origin

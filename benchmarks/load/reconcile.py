@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from benchmarks.load.counters import Counted
+from benchmarks.load.counted import Counted
 from benchmarks.load.record import LoadResult, RequestRow, RunHeader
 
 TOLERATED = 0.02

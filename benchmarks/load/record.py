@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from benchmarks.load.arrivals import Closed, Open
-from benchmarks.load.counters import Counted
+from benchmarks.load.counted import Counted
 from benchmarks.load.plan import LoadPlan, Slo
 
 Outcome = Literal[

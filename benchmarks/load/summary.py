@@ -11,7 +11,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.load.counters import Counted
+from benchmarks.load.counted import Counted
 from benchmarks.load.plan import Slo
 from benchmarks.load.reconcile import Comparison, compare
 from benchmarks.load.record import LoadResult, RequestRow, RunHeader

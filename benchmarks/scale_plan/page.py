@@ -20,6 +20,7 @@ PICTURE = "scale-plan.svg"
 # What the inversion is shown for: GPUs that are rented, and a hosted model of today beside one of the documents.
 GPUS = ("a10g", "a100-80gb", "h100", "h200")
 HOSTED = ("gpt-6-luna", "gpt-4o-mini", "claude-haiku-4-5")
+_FOUR_DIGITS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,10 @@ def _engine_rows(engine: Engine) -> Iterator[list[str]]:
 
 
 def _row(name: str, figure: Figure, scale: float, unit: str) -> list[str]:
-    return [name, f"{float(figure.value) * scale:,.4g} {unit}".replace("e+03", ",000"), figure.kind, figure.source]
+    value = float(figure.value) * scale
+    # No exponents: four digits, or all of a larger one.
+    written = f"{value:,.0f}" if value >= _FOUR_DIGITS else f"{value:.4g}"
+    return [name, f"{written} {unit}", figure.kind, figure.source]
 
 
 def _plan(material: Material) -> str:
@@ -179,7 +183,9 @@ def _inverted(material: Material) -> str:
         for hosted in map(material.book.api, HOSTED)
         for gpu in map(material.book.gpu, GPUS)
     ]
-    return "\n".join([words, table(heading, rows)])
+    prices: list[GpuPrice | ApiPrice] = [*map(material.book.gpu, GPUS), *map(material.book.api, HOSTED)]
+    seen = paragraph(f"Prices as of: {', '.join(f'`{each.id}` {each.as_of}' for each in prices)}.")
+    return "\n".join([words, table(heading, rows), seen])
 
 
 def _must(queries: int, gpu: GpuPrice, hosted: ApiPrice) -> str:

@@ -27,11 +27,11 @@ def main() -> None:
     """Return once an operator key is in force."""
     # A container's first process ignores SIGTERM unless it handles it, and would hold up the pod's end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    settings, polls = load_settings(), 0
+    settings, polls, said = load_settings(), 0, ""
     while (missing := _missing(settings)) is not None:
-        if polls % _REMIND_EVERY == 0:
+        if missing != said or polls % _REMIND_EVERY == 0:
             print(missing, flush=True)
-        polls += 1
+        polls, said = polls + 1, missing
         time.sleep(_POLL_S)
     print("an operator key is in force", flush=True)
 

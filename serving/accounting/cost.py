@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from serving.accounting.record import RequestCost, Share, Tokens
 
-_SECONDS_PER_HOUR = Decimal(3600)
+_NANOSECONDS_PER_HOUR = Decimal(3600 * 10**9)
 _MILLION = Decimal(1_000_000)
 # A tenth of a nano-dollar: well under the cost of one token, and short enough to read.
 _FORMAT = ".10f"
@@ -49,8 +49,8 @@ class Prices:
 
 
 def seconds_usd(seconds: float, price: GpuPrice) -> Decimal:
-    """What `seconds` of one accelerator cost."""
-    return Decimal(seconds) * price.usd_per_hour / _SECONDS_PER_HOUR
+    """What `seconds` of one accelerator cost, to the nanosecond: all digits of a float take three times as long."""
+    return Decimal(round(seconds * 1e9)) * price.usd_per_hour / _NANOSECONDS_PER_HOUR
 
 
 def request_cost(share: Share, price: GpuPrice) -> RequestCost:
@@ -61,9 +61,9 @@ def request_cost(share: Share, price: GpuPrice) -> RequestCost:
 
 def priced(share: Share, tokens: Tokens, prices: Prices) -> RequestCost:
     """The same, with what the tokens would cost at each hosted model."""
-    own = request_cost(share, prices.gpu)
+    usage = seconds_usd(share.busy_s + share.host_s, prices.gpu)
     hosted = {price.id: hosted_usd(tokens, price) for price in prices.hosted}
-    return RequestCost(own.usage_usd, own.allocation_usd, hosted)
+    return RequestCost(usage, usage + seconds_usd(share.idle_s, prices.gpu), hosted)
 
 
 def hosted_usd(tokens: Tokens, price: ApiPrice) -> Decimal:
@@ -87,9 +87,9 @@ def cost_object(cost: RequestCost, share: Share, gpu: GpuPrice, *, simulated: bo
         "currency": "USD",
         "allocation_usd": money(cost.allocation_usd),
         "usage_usd": money(cost.usage_usd),
-        "busy_seconds": round(share.busy_s, 6),
-        "host_seconds": round(share.host_s, 6),
-        "idle_seconds": round(share.idle_s, 6),
+        "busy_seconds": _to_microseconds(share.busy_s),
+        "host_seconds": _to_microseconds(share.host_s),
+        "idle_seconds": _to_microseconds(share.idle_s),
         "basis": "simulated" if simulated else "measured",
         "price": {
             "id": gpu.id,
@@ -100,3 +100,7 @@ def cost_object(cost: RequestCost, share: Share, gpu: GpuPrice, *, simulated: bo
         },
         "hosted_equivalent_usd": {model: money(usd) for model, usd in cost.hosted_usd.items()},
     }
+
+
+def _to_microseconds(seconds: float) -> float:
+    return round(seconds * 1e6) / 1e6  # `round(seconds, 6)` goes by way of a string

@@ -1,7 +1,8 @@
 """The live break-even: traffic from the ledger goes to the economic model, what it says goes to whoever asks.
 
 The model lives in another package, so that this one sees only what it answers: a document and some gauges. It is asked
-in a thread, at most once in a while for the gauges, and a scrape never waits for it.
+in a thread, and a scrape never waits for it: it gets the gauges that the scrape before it asked for, and whoever never
+scrapes never loads the model.
 """
 
 import asyncio
@@ -60,6 +61,7 @@ class Economics(Collector):
     _latest: Appraisal | None = None
     _kept: dict[float, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def document(self, window_s: float) -> Mapping[str, Any]:
         """Of the last `window_s` seconds. Raises LedgerError."""
@@ -73,8 +75,10 @@ class Economics(Collector):
             return found[1]
 
     async def keep_current(self) -> None:
-        """Compute the gauges again and again, until cancelled."""
+        """Compute the gauges after a scrape, at most once in `refresh_s`, until cancelled."""
         while True:
+            await self._wanted.wait()
+            self._wanted.clear()
             try:
                 self._latest = await asyncio.to_thread(self._appraise, self.window_s)
             except LedgerError as error:
@@ -84,7 +88,8 @@ class Economics(Collector):
             await asyncio.sleep(self.refresh_s)
 
     def collect(self) -> Iterable[Metric]:
-        """Metric families; called by the registry."""
+        """Metric families; called by the registry, on the event loop."""
+        self._wanted.set()
         families: dict[str, GaugeMetricFamily] = {}
         for gauge in self._latest.gauges if self._latest is not None else ():
             family = families.get(gauge.name)

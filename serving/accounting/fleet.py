@@ -99,7 +99,7 @@ class Fleet:
     async def _change(self, size: Size) -> None:
         before, self._size = self._size, size
         accelerators = self._each * size.engines / size.gateways
-        self._meter.resize(accelerators)
+        self._meter.resize(accelerators, size.gateways)
         known = "" if before is None else f" after {before.engines} for {before.gateways}"
         logger.info(
             "fleet: %d engines for %d gateways%s; this one pays for %g accelerators",

@@ -43,7 +43,8 @@ class Running(Protocol):
 
 
 class Meter:
-    """Not thread-safe: it belongs to the event loop. `accelerators` multiplies every second.
+    """Not thread-safe: it belongs to the event loop. `accelerators` multiplies every second; it is this gateway's part
+    of what `sharers` gateways pay for together.
 
     `running_requests`: those whose shares are not in a record yet, by their ids; they put and remove themselves.
     `rates`: what the engine measured of its own requests, None until it has; it divides no time between requests.
@@ -55,7 +56,7 @@ class Meter:
         self.running_requests: dict[str, Running] = {}
         self.rates: EngineRates | None = None
         self._clock = clock
-        self.accelerators = accelerators
+        self.accelerators, self.sharers = accelerators, 1
         self._half_life_s = half_life_s
         self._now = self._began = clock()
         self._running = self._hosted = 0
@@ -111,10 +112,10 @@ class Meter:
         self._advance()
         return self._host_virtual - ticket
 
-    def resize(self, accelerators: float) -> None:
-        """From now on every second counts so many times."""
+    def resize(self, accelerators: float, sharers: int = 1) -> None:
+        """From now on every second counts so many times, at each of `sharers` gateways."""
         self._advance()
-        self.accelerators = accelerators
+        self.accelerators, self.sharers = accelerators, sharers
 
     def bill(self) -> Bill:
         """The state now."""

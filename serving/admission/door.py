@@ -4,6 +4,9 @@ A request passes three points. `apply`, before anything is spent on it, refuses 
 so long that the objective is missed. `enter` waits for one of the engine's places. `leave` gives back whatever it
 holds. While the engine has room none of them does more than count.
 
+A request takes as many places as it wants sequences, its `n` times its prompts. It enters when the first of them is
+free, so that it is never passed for ever by smaller ones; what is too much for a moment waits in the engine.
+
 What waits keeps its promise or is told early: each request has a deadline, and whenever a tenant is served its newest
 requests are looked at again, because other tenants may have come since and slowed it down.
 """
@@ -65,26 +68,26 @@ class Door:
         """Seconds that a request may wait: what the objective leaves after the answer itself."""
         return max(0.0, self._objective_s - self.pace.high_s)
 
-    def predicted_s(self, tenant: "Tenant[Claim]") -> float | None:
-        """Seconds that one more request of this tenant would wait; None before anything was measured."""
+    def predicted_s(self, tenant: "Tenant[Claim]", size: int = 1) -> float | None:
+        """Seconds that a request of so many sequences would wait; None before anything was measured."""
         if (rate := self.pace.rate) is None:
             return None
         weights = self._weights if tenant.backlog else self._weights + tenant.weight
         others = self._queue.debt(tenant) * (weights - tenant.weight) / self.places if weights > tenant.weight else 0.0
-        return others + (tenant.backlog + 1) * weights / tenant.weight / rate
+        return others + (tenant.backlog + size) * weights / tenant.weight / rate
 
     def apply(self, place: "Place") -> None:
         """See Place.apply, for when the engine has no room."""
         tenant = self._queue.tenant(place.name)
-        predicted = self.predicted_s(tenant)
+        predicted = self.predicted_s(tenant, place.size)
         waiting = self.inside - self.places
         if predicted is not None and predicted > _PROMISED * self.patience_s:
             raise self._refusal("latency", predicted)
         # A dynamic threshold (Choudhury and Hahne): as much as is still free. One tenant leaves half of the queue free,
         # two leave a third, so that whoever comes next finds room.
-        if tenant.backlog and tenant.backlog + 1 > tenant.weight * (self._room() - waiting):
+        if tenant.backlog and tenant.backlog + place.size > tenant.weight * (self._room() - waiting):
             raise self._refusal("tenant_share", predicted)
-        self.inside += 1
+        self.inside += place.size
         self._expect(place, tenant)
         place.state = _EXPECTED
 
@@ -93,6 +96,7 @@ class Door:
         claim = place.claim or self._expect(place, self._queue.tenant(place.name))
         place.state, since = _QUEUED, self._clock()
         self._queue.push(claim.tenant, claim)
+        claim.tenant.waiting += place.size
         late = claim.turn.get_loop().call_later(max(0.0, claim.deadline - since), self._evict, claim, "deadline")
         try:
             await claim.turn
@@ -102,41 +106,46 @@ class Door:
 
     def seat(self, place: "Place") -> None:
         """It is in the engine."""
-        self.running += 1
+        self.running += place.size
         place.state, place.entered = _INSIDE, self._clock()
         if place.claim is not None:
-            self._forget(place.claim.tenant)
+            self._forget(place.claim)
 
     def settle(self, place: "Place", *, completed: bool) -> None:
         """It leaves the engine."""
         took = self._clock() - place.entered
-        self.running -= 1
-        self.inside -= 1
+        self.running -= place.size
+        self.inside -= place.size
         if completed:
             self.pace.observe(took)
         if self.queued:
             if place.claim is not None and place.claim.charged_s is not None:
-                self._queue.correct(place.claim.tenant, took - place.claim.charged_s)
+                self._queue.correct(place.claim.tenant, took * place.size - place.claim.charged_s)
             self._fill()
 
     def withdraw(self, place: "Place") -> None:
         """It leaves before it was in the engine."""
-        self.inside -= 1
+        self.inside -= place.size
         if place.claim is not None:
             if place.state is _QUEUED:
                 self._queue.remove(place.claim.tenant, place.claim)
-            self._forget(place.claim.tenant)
+                place.claim.tenant.waiting -= place.size
+            self._forget(place.claim)
 
     def _fill(self) -> None:
-        while self.running < self.places and (claim := self._queue.pop(self.pace.mean_s)) is not None:
-            claim.charged_s = self.pace.mean_s
+        while self.running < self.places and (claim := self._queue.pop(self._expected_s)) is not None:
+            claim.charged_s = self._expected_s(claim)
+            claim.tenant.waiting -= claim.place.size
             self.seat(claim.place)
             if not claim.turn.done():  # else its client left just now, and it gives the place back
                 claim.turn.set_result(None)
             self._look_again(claim.tenant)
 
+    def _expected_s(self, claim: "Claim") -> float:
+        return self.pace.mean_s * claim.place.size
+
     def _room(self) -> float:
-        """Requests that may wait in all: what the engine completes in that time, no more than the setting."""
+        """Sequences that may wait in all: what the engine completes in that time, no more than the setting."""
         if (rate := self.pace.rate) is None:
             return min(self._max_queued, self.places)
         return min(float(self._max_queued), rate * _PROMISED * self.patience_s)
@@ -144,20 +153,21 @@ class Door:
     def _expect(self, place: "Place", tenant: "Tenant[Claim]") -> "Claim":
         turn = asyncio.get_running_loop().create_future()
         place.claim = Claim(place, tenant, self._clock() + self.patience_s, turn)
-        tenant.backlog += 1
-        if tenant.backlog == 1:
+        if not tenant.backlog:
             self._weights += tenant.weight
+        tenant.backlog += place.size
         return place.claim
 
-    def _forget(self, tenant: "Tenant[Claim]") -> None:
-        tenant.backlog -= 1
+    def _forget(self, claim: "Claim") -> None:
+        tenant = claim.tenant
+        tenant.backlog -= claim.place.size
         if not tenant.backlog:
             self._weights -= tenant.weight
 
     def _look_again(self, tenant: "Tenant[Claim]") -> None:
         while tenant.line and (rate := self.pace.rate) is not None:
             newest = self._queue.last(tenant)
-            if self._clock() + len(tenant.line) * self._weights / tenant.weight / rate <= newest.deadline:
+            if self._clock() + tenant.waiting * self._weights / tenant.weight / rate <= newest.deadline:
                 return
             self._evict(newest, "overtaken")
 
@@ -194,18 +204,18 @@ class Claim:
 class Place:
     """One request's place: nowhere, expected, in the queue, in the engine, and nowhere again."""
 
-    __slots__ = ("_door", "claim", "entered", "name", "state")
+    __slots__ = ("_door", "claim", "entered", "name", "size", "state")
 
     def __init__(self, door: Door, tenant: str) -> None:
-        self._door, self.name, self.state = door, tenant, _OUTSIDE
+        self._door, self.name, self.state, self.size = door, tenant, _OUTSIDE, 1
         self.claim: Claim | None = None
         self.entered = 0.0
 
-    def apply(self) -> None:
-        """Ask to be answered. Raises Overloaded with the time after which it is worth asking again."""
-        door = self._door
+    def apply(self, size: int = 1) -> None:
+        """Ask for an answer of so many sequences. Raises Overloaded with the time after which to ask again."""
+        door, self.size = self._door, min(size, self._door.places)
         if door.inside < door.places:
-            door.inside += 1
+            door.inside += self.size
             self.state = _EXPECTED
         else:
             door.apply(self)

@@ -19,10 +19,11 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class Tenant(Generic[T]):
-    """One tenant's line. `backlog` is for who uses the queue: requests that will wait or do."""
+    """One tenant's line. `backlog` and `waiting` are for who uses the queue: what will wait or does, and what does."""
 
     weight: float
     backlog: int = 0
+    waiting: int = 0
     line: "OrderedDict[T, None]" = field(default_factory=OrderedDict)
     clock: float = 0.0
     owed: float = 0.0
@@ -64,8 +65,8 @@ class FairQueue(Generic[T]):
         del tenant.line[item]
         self._shorten()
 
-    def pop(self, expected_s: float) -> T | None:
-        """Whose turn it is, None if nobody waits. `expected_s` is what its request will take; see `correct`."""
+    def pop(self, expected_s: Callable[[T], float]) -> T | None:
+        """Whose turn it is, None if nobody waits. `expected_s` says what its request will take; see `correct`."""
         while self._listed:
             clock, _, tenant = heapq.heappop(self._listed)
             tenant.listed = False
@@ -73,7 +74,7 @@ class FairQueue(Generic[T]):
                 continue
             item, _ = tenant.line.popitem(last=False)
             self._now = max(self._now, clock)
-            tenant.clock += (expected_s + self._owed(tenant)) / tenant.weight
+            tenant.clock += (expected_s(item) + self._owed(tenant)) / tenant.weight
             tenant.owed = 0.0
             self._latest = max(self._latest, tenant.clock)
             if tenant.line:

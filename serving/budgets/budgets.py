@@ -95,6 +95,9 @@ class Budgets:
 
         Raises QuotaExceeded if a budget is spent, Overloaded if its rest is held for requests that are running.
         """
+        tenant = self.tenants.get(caller.tenant, self._default)
+        if tenant.unlimited and (caller.budget is None or caller.budget.unlimited):
+            return None
         accounts = self.accounts(caller)
         limits = [
             Limit(account.id, kind, most)
@@ -102,8 +105,6 @@ class Budgets:
             for kind in KINDS
             if (most := account.most(kind)) is not None
         ]
-        if not limits:
-            return None
         dearest = quanta(self._dearest())
         amount = min(dearest, round(self._likely.get(caller.tenant, dearest)))
         if (refused := await self.purse.hold(request_id, limits, amount)) is not None:

@@ -20,25 +20,28 @@ class SqliteDatabase:
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self._path, self._lock, self._held = path, threading.Lock(), set[str]()
+        # Reads have a connection of their own: a write may wait for another process, and nobody should for that.
+        self._reading = threading.Lock()
         with self._said():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, check_same_thread=False, timeout=_WAIT_S)
-            self._connection.row_factory = sqlite3.Row
             self._connection.execute("PRAGMA journal_mode=WAL")
             # What was acknowledged is kept, whatever happens to the machine.
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.execute("PRAGMA foreign_keys=ON")
             self._connection.executescript(schema.tables)
             for table, column, kind in schema.later:
-                if not any(each["name"] == column for each in self._connection.execute(f"PRAGMA table_info({table})")):
+                if not any(each[1] == column for each in self._connection.execute(f"PRAGMA table_info({table})")):
                     self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
             path.chmod(0o600)
+            self._reader = sqlite3.connect(path, check_same_thread=False, timeout=_WAIT_S)
+            self._reader.row_factory = sqlite3.Row
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """See Database."""
         check_text(values)
-        with self._lock, self._said():
-            return [dict(row) for row in self._connection.execute(sql, values)]
+        with self._reading, self._said():
+            return [dict(row) for row in self._reader.execute(sql, values)]
 
     def write(self, statements: Iterable[Statement]) -> int:
         """See Database."""
@@ -63,7 +66,8 @@ class SqliteDatabase:
 
     def close(self) -> None:
         """See Database."""
-        with self._lock:
+        with self._lock, self._reading:
+            self._reader.close()
             self._connection.close()
 
     @contextmanager

@@ -4,9 +4,6 @@ import asyncio
 import sys
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
 from serving.engine.protocol import EngineFailed, Progress
 from serving.engine.weights import EMBEDDED_MODEL
 
@@ -24,6 +21,9 @@ async def find_checkpoint(model: str, home: Path, progress: Progress) -> Path:
 def _on_disk(model: str) -> Path:
     if Path(model).is_dir():
         return Path(model)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
     try:
         return Path(snapshot_download(model, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):

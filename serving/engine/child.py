@@ -13,6 +13,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
@@ -148,6 +149,11 @@ class VllmChild:
         """See Engine.refusal."""
         return self._loras.refusal(name)
 
+    def lacking(self, name: str) -> Mapping[str, str]:
+        """See Engine.lacking."""
+        del name
+        return {}
+
     def _connected(self) -> VllmClient:
         if self._client is None or not self._client.ready:
             raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=5)
@@ -180,7 +186,6 @@ class VllmChild:
                 start_new_session=True,
                 preexec_fn=die_with_parent(),
             )
-        self._loras.resident.clear()
         self._client = VllmClient(self._settings, f"http://127.0.0.1:{port}", key, self.base_model, self._loras)
         await self._client.open()
 

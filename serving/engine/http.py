@@ -57,8 +57,10 @@ class Exchange:
 
     def leave(self) -> None:
         """Gives the connection back; a second call does nothing."""
-        if self._connection is not None:
-            self._pool.release(self._connection)
+        # By a second call somebody else may already be answered over it.
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.release(connection)
 
 
 class Connections:

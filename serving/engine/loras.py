@@ -7,7 +7,7 @@ loaded adapter and starts to swap when none is left; so there each adapter kept 
 and a load that would take the last one is refused.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,16 +25,15 @@ _USUAL = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 
 @dataclass(slots=True)
 class Loras:
-    """`wanted` outlives engine processes, `resident` is of the present one. `room`: names it can take; None: any."""
+    """Outlives engine processes. `refused`: by all engines that answer. `room`: names one can take; None: any."""
 
     wanted: dict[str, LoraModule] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    resident: set[str] = field(default_factory=set)
     room: int | None = None
 
-    def check_room(self, name: str) -> None:
-        """Raises AdapterRefused if one more would take the slot that must stay empty."""
-        if self.room is not None and name not in self.resident and len(self.resident) >= self.room:
+    def check_room(self, name: str, resident: Collection[str]) -> None:
+        """Raises AdapterRefused if one more than these would take the slot that must stay empty."""
+        if self.room is not None and name not in resident and len(resident) >= self.room:
             raise AdapterRefused(
                 f"this engine process has taken {self.room} adapters, as many as engine.max_cpu_loras lets it: "
                 "raise that and restart"

@@ -1,15 +1,17 @@
 """The engine as the rest of the gateway sees it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from serving.engine.seconds import EngineSeconds
 
 # Called with one short line whenever a start-up stage changes.
 Progress = Callable[[str], None]
+# What a health check found; `dead` is certain, `silent` may only be slow.
+Health = Literal["well", "silent", "dead"]
 
 
 class EngineFailed(Exception):
@@ -95,3 +97,6 @@ class Engine(Protocol):
 
     def refusal(self, name: str) -> str | None:
         """Why the engine does not have this adapter, or None if it has: after a restart each is loaded anew."""
+
+    def lacking(self, name: str) -> Mapping[str, str]:
+        """Of several engines those that do not have this adapter now, with the reason: each will get it when it can."""

@@ -105,6 +105,11 @@ class SimulatedEngine:
         """See Engine.refusal."""
         return self._loras.refusal(name)
 
+    def lacking(self, name: str) -> Mapping[str, str]:
+        """See Engine.lacking."""
+        del name
+        return {}
+
     def _load(self, lora: LoraModule) -> None:
         try:
             self.slots.load(lora)

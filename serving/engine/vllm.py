@@ -5,52 +5,78 @@ connection, which is how vLLM learns that nobody wants the rest.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
-from typing import Literal
 
 import orjson
 
-from serving.engine.connection import Limits
-from serving.engine.http import RETRY_AFTER_S, Connections, Exchange
+from serving.engine.connection import Answer, Limits
+from serving.engine.fleet import Fleet
+from serving.engine.http import RETRY_AFTER_S, Exchange
 from serving.engine.loras import Loras
-from serving.engine.protocol import AdapterRefused, EngineFailed, EngineResponse, LoraModule, Progress
-from serving.engine.seconds import EngineSeconds, read_page
-from serving.errors import EngineTimeout, EngineUnavailable, GatewayError
+from serving.engine.protocol import EngineFailed, EngineResponse, Health, LoraModule, Progress
+from serving.engine.seconds import EngineSeconds
+from serving.engine.server import Server
+from serving.errors import AdapterUnavailable, EngineUnavailable
 from serving.sections import Engine as EngineSettings
 
 _HEALTH_INTERVAL_S = 1.0
-_OK = 200
 _NOT_FOUND = 404
 _SERVER_FAULT = 500
-_LOAD_S = 60.0
-
-Health = Literal["well", "silent", "dead"]
+# How often a request is sent again whose adapter the engine did not have that a router chose for it.
+_MENDS = 4
 
 
 class _Post:
-    """An exchange whose answer is not the engine's last word: `fault` is asked what a status of 5xx means."""
+    """An exchange whose answer is not the engine's last word, if it says 5xx, or that it lacks an adapter."""
 
-    __slots__ = ("_exchange", "_fault")
+    __slots__ = ("_body", "_client", "_exchange", "_limits", "_path")
 
-    def __init__(self, exchange: Exchange, fault: Callable[[], Awaitable[None]]) -> None:
-        self._exchange, self._fault = exchange, fault
+    def __init__(self, client: "VllmClient", path: str, body: bytes, limits: Limits) -> None:
+        self._client, self._path, self._body, self._limits = client, path, body, limits
+        self._exchange: Exchange | None = None
 
     async def __aenter__(self) -> EngineResponse:
-        answer = await self._exchange.__aenter__()
-        if answer.status >= _SERVER_FAULT:
-            try:
-                await self._fault()
-            except BaseException:
-                self._exchange.leave()
-                raise
+        answer = await self._send()
+        try:
+            if answer.status == _NOT_FOUND:
+                answer = await self._mended(answer)
+            if answer.status >= _SERVER_FAULT:
+                await self._client.fault()
+        except BaseException:
+            self._leave()
+            raise
         return answer
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._exchange.leave()
+        self._leave()
+
+    async def _send(self) -> Answer:
+        self._exchange = self._client.server.exchange("POST", self._path, self._body, self._limits)
+        return await self._exchange.__aenter__()
+
+    async def _mended(self, answer: Answer) -> Answer:
+        # Nothing was generated yet, so that sending it again does nothing twice.
+        for _ in range(_MENDS):
+            if answer.status != _NOT_FOUND or not self._client.should_have(self._body):
+                return answer
+            self._leave()
+            await self._client.fleet.mend()
+            answer = await self._send()
+        if answer.status == _NOT_FOUND:
+            raise AdapterUnavailable(
+                "an engine does not have this model's adapter and cannot be given it; try again shortly",
+                param="model",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        return answer
+
+    def _leave(self) -> None:
+        if self._exchange is not None:
+            self._exchange.leave()
 
 
 class VllmClient:
@@ -68,19 +94,17 @@ class VllmClient:
         base_model: str | None = None,
         loras: Loras | None = None,
     ) -> None:
-        self._url = url.rstrip("/")
-        self._headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json"}
         if api_key:
-            self._headers["authorization"] = f"Bearer {api_key}"
+            headers["authorization"] = f"Bearer {api_key}"
         connect_s, total_s = settings.connect_timeout_s, settings.request_timeout_s
         self._startup_s = settings.startup_timeout_s
         self._whole = Limits(connect_s, total_s)
         self._stream = Limits(connect_s, total_s, settings.idle_timeout_s)
-        self._check = Limits(connect_s, connect_s)
-        self._load_limits = Limits(connect_s, _LOAD_S)
         self._base_model = base_model or settings.model or ""
         self._loras = loras or Loras()
-        self._http: Connections | None = None
+        self.server = Server(url, headers, connect_s)
+        self.fleet = Fleet(self._loras, self.server, lambda url: Server(url, headers, connect_s), settings.replicas)
         self._watch: asyncio.Task[None] | None = None
         self.ready = False
 
@@ -91,23 +115,25 @@ class VllmClient:
 
     async def start(self, progress: Progress) -> None:
         """Wait for an external server to answer, then keep watching it."""
-        progress(f"waiting for the engine at {self._url}")
+        url = self.server.url
+        progress(f"waiting for the engine at {url}")
         await self.open()
         deadline = asyncio.get_running_loop().time() + self._startup_s
         while await self.health() != "well":
             if asyncio.get_running_loop().time() > deadline:
-                raise EngineFailed(f"no vLLM answers at {self._url}: check engine.url and engine.api_key")
+                raise EngineFailed(f"no vLLM answers at {url}: check engine.url and engine.api_key")
             await asyncio.sleep(_HEALTH_INTERVAL_S)
-        listed = await self.models()
+        listed = await self.server.models()
         self._base_model = self._base_model or listed[0]
         if self._base_model not in listed:
-            raise EngineFailed(f"the engine at {self._url} serves {', '.join(listed)}, not {self._base_model}")
+            raise EngineFailed(f"the engine at {url} serves {', '.join(listed)}, not {self._base_model}")
         try:
             await self.restore()
         except EngineUnavailable as error:
-            raise EngineFailed(f"the engine at {self._url} went away while it loaded adapters: {error}") from None
+            raise EngineFailed(f"the engine at {url} went away while it loaded adapters: {error}") from None
         self.ready = True
         self._watch = asyncio.create_task(self._watch_health())
+        self.fleet.watch()
 
     async def stop(self) -> None:
         """Close the connections; the server is not ours to end."""
@@ -116,111 +142,60 @@ class VllmClient:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watch
-        if self._http is not None:
-            self._http.close()
-            self._http = None
+        await self.fleet.close()
+        self.server.close()
 
     async def open(self) -> None:
         """Open the connection pool, which must happen inside the event loop."""
-        self._http = Connections(self._url, self._headers)
+        self.server.open()
 
     async def health(self) -> Health:
         """One health check. `dead` is certain: the server says so or is gone; `silent` may only be slow."""
-        if self._http is None:
-            return "dead"
-        try:
-            async with self._http.exchange("GET", "/health", b"", self._check) as answer:
-                return "well" if answer.status == _OK else "dead"
-        except EngineTimeout:
-            return "silent"
-        except GatewayError:
-            return "dead"
-
-    async def models(self) -> list[str]:
-        """Names that the server lists. Raises EngineFailed if it refuses the key."""
-        assert self._http is not None
-        try:
-            async with self._http.exchange("GET", "/v1/models", b"", self._whole) as answer:
-                listed = orjson.loads(await answer.read())
-                return [str(model["id"]) for model in listed["data"]]
-        except (GatewayError, orjson.JSONDecodeError, LookupError, TypeError):
-            raise EngineFailed(
-                f"the engine at {self._url} does not list its models: check engine.url and engine.api_key"
-            ) from None
+        return await self.server.health()
 
     async def measured(self) -> EngineSeconds | None:
         """See Engine.measured."""
-        if not self.ready or self._http is None:
-            return None
-        try:
-            async with self._http.exchange("GET", "/metrics", b"", self._check) as answer:
-                return read_page(await answer.read()) if answer.status == _OK else None
-        except GatewayError:
-            return None
+        return await self.fleet.measured() if self.ready else None
 
     def post(self, path: str, body: bytes) -> AbstractAsyncContextManager[EngineResponse]:
         """See Engine.post. A request whose kept-alive connection turns out to be closed is sent once more."""
-        if not self.ready or self._http is None:
+        if not self.ready or not self.server.opened:
             raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=RETRY_AFTER_S)
         limits = self._stream if b'"stream":true' in body else self._whole
-        return _Post(self._http.exchange("POST", path, body, limits), self._fault)
+        return _Post(self, path, body, limits)
 
-    async def _fault(self) -> None:
-        # It may be the request's or the engine's last; only its health tells, and clients should know which.
+    async def fault(self) -> None:
+        """It may be the request's or the engine's last; only its health tells. Raises EngineUnavailable."""
         if await self.health() == "dead":
             self.ready = False
             raise EngineUnavailable("the engine has stopped; it is being restarted", retry_after_s=RETRY_AFTER_S)
 
+    def should_have(self, body: bytes) -> bool:
+        """Whether a request is for an adapter that every engine is to have."""
+        return orjson.loads(body).get("model") in self._loras.wanted
+
     async def load_adapter(self, lora: LoraModule) -> None:
         """See Engine.load_adapter."""
-        if lora.name in self._loras.wanted and lora.name not in self._loras.refused:
-            return
-        await self._load(lora)
-        self._loras.wanted[lora.name] = lora
+        await self.fleet.load(lora)
 
     async def unload_adapter(self, name: str) -> None:
         """See Engine.unload_adapter."""
         self._loras.refused.pop(name, None)
         if self._loras.wanted.pop(name, None) is not None and self._loras.room is None:
             # On a CPU its slot stays taken, so that there is nothing to gain, and it is there if it is loaded again.
-            self._loras.resident.discard(name)
-            await self._manage("unload_lora_adapter", {"lora_name": name}, "cannot be found")
+            await self.fleet.unload(name)
 
     def refusal(self, name: str) -> str | None:
         """See Engine.refusal."""
         return self._loras.refusal(name)
 
+    def lacking(self, name: str) -> Mapping[str, str]:
+        """See Engine.lacking."""
+        return self.fleet.lacking(name)
+
     async def restore(self) -> None:
         """Load every adapter that this server should have; one that it refuses is remembered with the reason."""
-        for lora in tuple(self._loras.wanted.values()):
-            with suppress(AdapterRefused):
-                await self._load(lora)
-
-    async def _load(self, lora: LoraModule) -> None:
-        try:
-            if lora.name not in self._loras.resident:
-                self._loras.check_room(lora.name)
-                body = {"lora_name": lora.name, "lora_path": str(lora.path.resolve())}
-                await self._manage("load_lora_adapter", body, "has already been loaded")
-                self._loras.resident.add(lora.name)
-        except AdapterRefused as error:
-            self._loras.refused[lora.name] = str(error)
-            raise
-        self._loras.refused.pop(lora.name, None)
-
-    async def _manage(self, call: str, body: dict[str, str], done: str) -> None:
-        """`done` is how vLLM words that there is nothing to do: names are immutable, so that is as good."""
-        if self._http is None:
-            raise EngineUnavailable("the engine is not ready; try again shortly", retry_after_s=RETRY_AFTER_S)
-        try:
-            async with self._http.exchange("POST", f"/v1/{call}", orjson.dumps(body), self._load_limits) as answer:
-                status, said = answer.status, (await answer.read()).decode("utf-8", "replace")
-        except GatewayError as error:
-            raise EngineUnavailable(f"the engine cannot be reached: {error}", retry_after_s=RETRY_AFTER_S) from None
-        if status == _NOT_FOUND and done not in said:
-            said = f"{said[:300]} (an engine of your own needs VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and --enable-lora)"
-        if status != _OK and done not in said:
-            raise AdapterRefused(_words(said))
+        await self.fleet.restore()
 
     async def _watch_health(self) -> None:
         while True:
@@ -228,16 +203,8 @@ class VllmClient:
             well = await self.health() == "well"
             if well and not self.ready:
                 # It was away: if it was restarted, its adapters are gone.
-                self._loras.resident.clear()
                 try:
                     await self.restore()
                 except EngineUnavailable:
                     well = False
             self.ready = well
-
-
-def _words(said: str) -> str:
-    try:
-        return str(orjson.loads(said)["error"]["message"])
-    except (orjson.JSONDecodeError, LookupError, TypeError):
-        return said[:500]

@@ -28,11 +28,11 @@ class Bucket:
     @property
     def retry_s(self) -> float:
         """Until there is room for one."""
-        return max(0, self.missing + gap(self.limit) - MINUTE) / 1e6
+        return max(0, self.missing + gap(self.limit) - whole(self.limit)) / 1e6
 
     def headers(self) -> dict[str, str]:
         """OpenAI's, of every answer."""
-        left = max(0, (MINUTE - self.missing) // gap(self.limit))
+        left = max(0, (whole(self.limit) - self.missing) // gap(self.limit))
         return {
             f"{_PREFIX}limit-requests": str(self.limit),
             f"{_PREFIX}remaining-requests": str(left),
@@ -74,7 +74,7 @@ class LocalBuckets:
         """See Buckets. Decided without an await, so nothing comes between."""
         now = round(self._clock() * 1e6)
         full_at = max(self._full_at.get(account, now), now) + gap(limit)
-        if admitted := full_at - now <= MINUTE:
+        if admitted := full_at - now <= whole(limit):
             self._full_at[account] = full_at
         return Bucket(limit, self._full_at.get(account, now) - now, admitted)
 
@@ -98,6 +98,11 @@ class Rates:
 def gap(limit: int) -> int:
     """Microseconds in which one more request becomes possible."""
     return MINUTE // limit
+
+
+def whole(limit: int) -> int:
+    """Microseconds in which an empty bucket becomes full: a minute, but for what a gap's rounding leaves."""
+    return limit * gap(limit)
 
 
 def _refusal(key_id: str, bucket: Bucket) -> RateLimited:

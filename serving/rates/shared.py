@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from serving.database.protocol import Database, Schema
 from serving.errors import StoreUnavailable
-from serving.rates.rates import MINUTE, Bucket, gap
+from serving.rates.rates import Bucket, gap, whole
 
 SCHEMA = Schema(
     "",
@@ -18,7 +18,7 @@ _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _FULL = f"greatest(rates.full_at, {_NOW}) + ?"
 _TAKE = (
     f"INSERT INTO rates (account, full_at) VALUES (?, {_NOW} + ?) ON CONFLICT (account) "  # noqa: S608  # names of ours
-    f"DO UPDATE SET full_at = {_FULL} WHERE {_FULL} <= {_NOW} + {MINUTE} RETURNING full_at - {_NOW} AS missing"
+    f"DO UPDATE SET full_at = {_FULL} WHERE {_FULL} <= {_NOW} + ? RETURNING full_at - {_NOW} AS missing"
 )
 _LOOK = f"SELECT full_at - {_NOW} AS missing FROM rates WHERE account = ?"  # noqa: S608  # names of ours
 _THREADS = 4
@@ -42,12 +42,12 @@ class SharedBuckets:
     def _take(self, account: str, limit: int) -> Bucket:
         each = gap(limit)
         try:
-            taken = self._database.rows(_TAKE, (account, each, each, each))
+            taken = self._database.rows(_TAKE, (account, each, each, each, whole(limit)))
             found = taken or self._database.rows(_LOOK, (account,))
         except StoreUnavailable as error:
             raise StoreUnavailable(
                 f"rate limits cannot be looked up: {error.message}", code="rates_unavailable", retry_after_s=1
             ) from error
         # A row that was removed between the two statements: the next request finds a full bucket.
-        missing = found[0]["missing"] if found else MINUTE
+        missing = found[0]["missing"] if found else whole(limit)
         return Bucket(limit, max(0, int(missing)), admitted=bool(taken))

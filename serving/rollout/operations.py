@@ -247,7 +247,11 @@ class Rollout:
 
     async def _told(self, name: str, alias: str) -> dict[str, Any]:
         aliases = await asyncio.to_thread(self.desk.registry.aliases, name)
-        return {"object": "adapter", "name": name, "alias": alias, "version": aliases.get(alias), "aliases": aliases}
+        version = aliases.get(alias)
+        # Of several engines; empty in all but odd hours.
+        lacking = dict(self.engine.lacking(f"{name}@{version}"))
+        told = {"object": "adapter", "name": name, "alias": alias, "version": version, "aliases": aliases}
+        return {**told, "engines_without_it": lacking} if lacking else told
 
     def _start(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.ensure_future(work)

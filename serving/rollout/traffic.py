@@ -7,7 +7,7 @@ only when nobody is being answered by it.
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -84,8 +84,7 @@ class Traffic:
         return self._running[engine_model]
 
     async def _choose(self, caller: Caller, model: str, user: Any) -> Served:
-        names: Container[str] = self._catalogue.names
-        if "@" in model and model not in names and caller.role == "operator":
+        if "@" in model and model not in self._catalogue.names and caller.role == "operator":
             return await self._direct(model)
         served = self._catalogue.resolve(model)
         who = user if isinstance(user, str) and user else caller.key_id

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from fastapi import FastAPI, Request
+from fastapi import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -16,8 +16,10 @@ from serving.gateway import Gateway
 from serving.reply import CLIENT_LEFT, Reply
 
 JSON = "application/json"
+# As they come: names in lower case.
+Headers = Sequence[tuple[bytes, bytes]]
 _JSON_TYPE = (b"content-type", JSON.encode())
-_STREAM_HEADERS = (
+STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     # Proxies must neither buffer nor cache a stream.
     (b"cache-control", b"no-cache"),
@@ -30,7 +32,7 @@ def gateway_of(request: Request) -> Gateway:
     return running(request.app)
 
 
-def running(app: FastAPI) -> Gateway:
+def running(app: Any) -> Gateway:
     """The application's gateway. Raises EngineUnavailable while it is being assembled."""
     gateway: Gateway | None = app.state.gateway
     if gateway is None:
@@ -40,21 +42,21 @@ def running(app: FastAPI) -> Gateway:
 
 def caller_of(request: Request) -> Caller:
     """The authenticated caller. Raises Unauthenticated, or Forbidden for a web page that uses a visitor's browser."""
-    return authenticated(gateway_of(request), request.scope)
+    return authenticated(gateway_of(request), request.scope["headers"])
 
 
-def authenticated(gateway: Gateway, scope: Scope) -> Caller:
+def authenticated(gateway: Gateway, headers: Headers) -> Caller:
     """See caller_of."""
-    caller = gateway.keys.authenticate(header(scope, b"authorization"))
+    caller = gateway.keys.authenticate(header(headers, b"authorization"))
     if caller is LOCAL_OPERATOR:
         for name in (b"host", b"origin"):
-            _refuse_strangers(name.decode(), header(scope, name))
+            _refuse_strangers(name.decode(), header(headers, name))
     return caller
 
 
-def header(scope: Scope, name: bytes) -> str | None:
+def header(headers: Headers, name: bytes) -> str | None:
     """The first header of this name, which is in lower case."""
-    for given, value in scope["headers"]:
+    for given, value in headers:
         if given == name:
             return str(value, "latin-1")
     return None
@@ -63,7 +65,10 @@ def header(scope: Scope, name: bytes) -> str | None:
 def _refuse_strangers(header: str, value: str | None) -> None:
     # Without keys whoever reaches loopback is the operator. A page from elsewhere reaches it too, through the browser
     # of somebody on this machine, but its own name is then in the request.
-    name = urlsplit(value if value and "://" in value else f"//{value}").hostname if value else None
+    try:
+        name = urlsplit(value if value and "://" in value else f"//{value}").hostname if value else None
+    except ValueError:  # it is no name at all, such as "["
+        name = None
     if value is not None and name not in ("localhost", "127.0.0.1", "::1"):
         raise Forbidden(
             f"the {header} {value[:100]!r} is not this machine; to serve others, create a key: `breakeven keys create`"
@@ -84,7 +89,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 async def body_of(scope: Scope, receive: Receive, limit: int) -> bytes:
     """See read_body."""
-    declared = header(scope, b"content-length") or ""
+    declared = header(scope["headers"], b"content-length") or ""
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge(f"the body has {declared} bytes, the limit is {limit}")
     body, more = b"", True
@@ -169,7 +174,7 @@ class AsgiReply:
     async def start(self, headers: Mapping[str, str]) -> None:
         """See Reply."""
         self._streaming = True
-        await self._head(_STREAM_HEADERS, headers)
+        await self._head(STREAM_HEADERS, headers)
 
     async def write(self, data: bytes) -> None:
         """See Reply."""

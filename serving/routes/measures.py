@@ -7,8 +7,8 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from retrieval.calibration import LabelledQuestion, parse_questions
 from retrieval.errors import RetrievalError
+from retrieval.questions import LabelledQuestion, parse_questions
 from serving.errors import BadRequest, GatewayError, from_retrieval
 from serving.openai import parse_json
 from serving.reply import Reply

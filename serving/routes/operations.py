@@ -34,7 +34,7 @@ async def readyz(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Prometheus' text exposition."""
     gateway = gateway_of(request)
-    _check_scraper(gateway, header(request.scope, b"authorization"))
+    _check_scraper(gateway, header(request.scope["headers"], b"authorization"))
     return Response(gateway.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -136,10 +136,15 @@ class Attachments:
             found = _attachment(row)
             if not await self._database.take(found.attempt):
                 continue
-            now = await self.find(found.store_id, found.file_id)
-            if now is not None and (now.attempt, now.status) == (found.attempt, "in_progress"):
+            now = None
+            try:
+                now = await self.find(found.store_id, found.file_id)
+            finally:
+                ours = now is not None and (now.attempt, now.status) == (found.attempt, "in_progress")
+                if not ours:  # another gateway was quicker, or the database is gone
+                    await self.release(found)
+            if ours:
                 return found, row
-            await self.release(found)  # another gateway was quicker
         return None
 
     async def release(self, found: Attachment) -> None:

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from retrieval.pipeline import Retrieval
-from retrieval.search import Passage
+from retrieval.passages import Passage, Retrieval
 from serving import file_search
 from serving.auth import Caller
 from serving.errors import BadRequest, NotFound, NotOffered

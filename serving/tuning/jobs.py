@@ -53,10 +53,15 @@ class Jobs:
         )
         for job in map(_job, rows):
             if await self._database.take(job.id):
-                now = await self.find(job.tenant, job.id)
-                if now.state in ("running", "queued"):
+                now = None
+                try:
+                    now = await self.find(job.tenant, job.id)
+                finally:
+                    ours = now is not None and now.state in ("running", "queued")
+                    if not ours:  # another gateway was quicker, or the database is gone
+                        await self.release(job)
+                if ours:
                     return now
-                await self.release(job)  # another gateway was quicker
         return None
 
     async def release(self, job: Job) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.errors import EndpointError
-from benchmarks.load.counters import Counted
+from benchmarks.load.counted import Counted
 from benchmarks.load.record import LoadResult, RequestRow
 from benchmarks.rag_load import _share, batching
 from retrieval.hashing import HashingEmbedder

@@ -137,7 +137,7 @@ def test_a_turn_ends_with_the_gateway_that_has_it(postgres: Cluster) -> None:
         assert two is not None
         assert [one.take("a"), two.take("a")] == [True, False]
         # As a kill would: the server sees the connections end.
-        postgres.run_sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        postgres.run_sql("SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'")
         assert [two.take("a"), one.take("a")] == [True, False]
 
 

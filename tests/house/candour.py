@@ -18,8 +18,14 @@ _REGISTRY = re.compile(
 )
 
 
+# What they are for is to change the program that loads them.
+_PLUGINS = ("serving/engine/wait_plugin.py",)
+
+
 def patching(path: str, source: str) -> list[str]:
     """Code replaced behind its back: a fake is a peer behind the same Protocol, handed in."""
+    if path in _PLUGINS:
+        return []
     tree = ast.parse(source)
     imported = {
         alias.asname or alias.name.partition(".")[0]

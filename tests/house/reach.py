@@ -17,6 +17,9 @@ HEAVY = (
     ),
     *("chromadb", "psycopg", "psycopg_pool", "onnxruntime"),  # tens of MiB that few gateways need
     "serving.engine.cpu_norms",  # vLLM's side of the plugin
+    # What a gateway without documents, adapters, schemas or scrapes does without.
+    *("serving.shelving", "serving.rollout.schemas", "benchmarks.economics.live", "adapters.tensors"),
+    "huggingface_hub",
 )
 _ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda

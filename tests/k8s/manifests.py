@@ -4,7 +4,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -118,9 +118,12 @@ def operator_inputs() -> dict[tuple[str, str], str]:
     return inputs
 
 
-def environment(container: Manifest) -> dict[str, str]:
-    """The container's variables, references resolved from what the operator creates. KeyError for an unknown one."""
-    inputs, variables = operator_inputs(), {}
+def environment(container: Manifest, given: Mapping[tuple[str, str], str] | None = None) -> dict[str, str]:
+    """The container's variables, references resolved from what the operator creates: `given`, or as in the guides.
+
+    KeyError for an unknown one.
+    """
+    inputs, variables = operator_inputs() if given is None else given, {}
     for variable in container.get("env", ()):
         source = variable.get("valueFrom", {})
         reference = source.get("secretKeyRef") or source.get("configMapKeyRef")

@@ -4,12 +4,14 @@ import re
 import tomllib
 from decimal import Decimal
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from benchmarks.prices import load_prices
 from serving.engine.arguments import server_command
+from serving.engine.loras import lora_arguments
 from serving.settings import load_settings
 from tests.k8s.manifests import (
     BASE,
@@ -73,8 +75,10 @@ def test_engines_get_the_arguments_of_our_own_child(stack: list[Manifest]) -> No
     (gateway,) = (each for each in workloads(stack) if each.name == "gateway")
     engine = load_settings(BASE / "breakeven.yaml", environment(containers(gateway.spec)["gateway"])).engine
     assert engine.model is not None
-    expected = _options(server_command(engine, engine.model, engine.model, (), 8000)[3:])
     for container in _engines(stack):
+        loras = lora_arguments(engine, (), spare=False) if "--enable-lora" in container["args"] else []
+        assert bool(loras) == bool(engine.replicas) == ("VLLM_ALLOW_RUNTIME_LORA_UPDATING" in environment(container))
+        expected = _options(server_command(engine, engine.model, engine.model, loras, 8000)[3:])
         given = {name.partition("=")[0]: name.partition("=")[2] for name in container["args"]}
         if "--headless" in given or "--nnodes" in given:
             continue  # split over nodes, which our own child is never
@@ -117,6 +121,27 @@ def test_every_gpu_is_used_and_paid_for(stack: list[Manifest]) -> None:
         assert ("--headless" in worker["args"], "--headless" in leader["args"]) == (True, False)
 
 
+def test_adapters_are_where_the_gateway_says_and_it_finds_every_engine(stack: list[Manifest]) -> None:
+    (gateway,) = (each for each in workloads(stack) if each.name == "gateway")
+    settings = load_settings(BASE / "breakeven.yaml", environment(containers(gateway.spec)["gateway"]))
+    engines = [each for each in workloads(stack) if each.component == "engine"]
+    for url in settings.engine.replicas:
+        (engine,) = engines
+        service = of_kind(stack, "Service")[urlsplit(url).hostname or ""]["spec"]
+        # Every pod has an address of its own, and has it before it is ready.
+        assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+        assert service["selector"].items() <= engine.labels.items()
+        ways = [
+            (mount["mountPath"], mount.get("readOnly", False), volume["persistentVolumeClaim"]["claimName"])
+            for each in (gateway, engine)
+            for mount in each.spec["containers"][0]["volumeMounts"]
+            for volume in each.spec["volumes"]
+            if volume["name"] == mount["name"] == "adapters"
+        ]
+        path = str(settings.home / "adapters")
+        assert ways == [(path, False, "adapters"), (path, True, "adapters")]
+
+
 def test_several_gateways_share_all_that_is_shared(stack: list[Manifest]) -> None:
     (gateway,) = (each for each in workloads(stack) if each.name == "gateway")
     given = environment(containers(gateway.spec)["gateway"])
@@ -125,7 +150,8 @@ def test_several_gateways_share_all_that_is_shared(stack: list[Manifest]) -> Non
     assert shared <= set(given) or (alone and not shared & set(given))
     if not alone:
         # Nothing of its own that would have to survive it; keys are looked for where the gateway will.
-        assert not [volume for volume in gateway.spec["volumes"] if "persistentVolumeClaim" in volume]
+        claims = [volume for volume in gateway.spec["volumes"] if "persistentVolumeClaim" in volume]
+        assert {each["name"] for each in claims} <= {"adapters"}
         (wait,) = gateway.spec["initContainers"]
         assert environment(wait)["BREAKEVEN_DATABASE_URL"] == given["BREAKEVEN_DATABASE_URL"]
 

@@ -62,6 +62,16 @@ def test_a_dead_program_is_given_more_time_than_a_busy_one(stack: list[Manifest]
         assert start >= live, workload.name
 
 
+def test_gateways_that_share_what_they_need_do_not_all_go_at_once(stack: list[Manifest]) -> None:
+    (gateway,) = (container for each, container in _probed(stack) if each.component == "gateway")
+    several = "BREAKEVEN_DATABASE_URL" in environment(gateway)
+    paths = {name: gateway[name]["httpGet"]["path"] for name in PROBES}
+    # Alone, it is ready when all is there. With others it must have been once, and says itself what is missing later.
+    once, later = ("/readyz", "/livez") if several else ("/livez", "/readyz")
+    assert paths == {"startupProbe": once, "readinessProbe": later, "livenessProbe": "/livez"}
+    assert not several or _budget_s(gateway["startupProbe"]) > _settings(stack).engine.startup_timeout_s
+
+
 def test_every_grace_period_covers_an_orderly_end(stack: list[Manifest]) -> None:
     settings = _settings(stack)
     for workload, container in _probed(stack):
@@ -95,6 +105,9 @@ def test_nobody_gives_up_before_the_engine_has_loaded(stack: list[Manifest]) -> 
 def test_a_rollout_needs_no_gpu_that_is_not_there(stack: list[Manifest]) -> None:
     if engine := of_kind(stack, "Deployment").get("engine"):
         assert engine["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+        # With others, the next one goes only when the router has found the new one: it looks every 2 s, and checks it.
+        alone = not of_kind(stack, "PodDisruptionBudget").get("engine")
+        assert alone or engine["spec"]["minReadySeconds"] >= 10
     for each in of_kind(stack, "LeaderWorkerSet").values():
         rollout = each["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]
         assert rollout == {"maxSurge": 0, "maxUnavailable": 1}

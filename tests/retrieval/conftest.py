@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from retrieval.chunking import Chunker
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
+from retrieval.embedder import Embedder, SentenceTransformerEmbedder
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Retriever, Scope
+from retrieval.model_folder import packaged_minilm
+from retrieval.passages import Scope
+from retrieval.pipeline import Retriever
 from retrieval.sandbox import Sandbox
 from retrieval.store import Store
 

@@ -22,7 +22,8 @@ from retrieval.chunking import Chunker
 from retrieval.documents import load
 from retrieval.errors import UnreadableDocument
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Retriever
 from retrieval.sandbox import Limits, Sandbox
 from retrieval.store import Store
 

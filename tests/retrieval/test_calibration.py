@@ -7,24 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.calibration import (
-    FEWEST,
-    Calibration,
-    Circumstances,
-    LabelledQuestion,
-    Scored,
-    check_enough,
-    fit,
-    parse_questions,
-    read_questions,
-)
+from retrieval.calibration import FEWEST, Calibration, Circumstances, Scored, check_enough, fit
 from retrieval.calibrator import Calibrator
 from retrieval.catalogue import DocumentInfo
 from retrieval.errors import CalibrationFailed, UnknownKnowledge
 from retrieval.generated import EVERYDAY, covered_questions
 from retrieval.hashing import HashingEmbedder
 from retrieval.kept import drift
-from retrieval.pipeline import Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Retriever
+from retrieval.questions import LabelledQuestion, parse_questions, read_questions
 from retrieval.store import Store
 
 PLACES = ("harbour", "bridge", "tower", "garden", "station", "market", "museum", "airport", "library", "stadium")

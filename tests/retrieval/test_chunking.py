@@ -9,8 +9,8 @@ from tokenizers import Tokenizer
 
 from retrieval.chunking import Chunker
 from retrieval.documents import load
-from retrieval.embedder import packaged_minilm
 from retrieval.hashing import HashingEmbedder
+from retrieval.model_folder import packaged_minilm
 
 BERT = Tokenizer.from_file(str(packaged_minilm() / "tokenizer.json"))  # comes with truncation and padding to 128
 WORDS = HashingEmbedder().tokenizer

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from retrieval.batching import BatchingEmbedder
-from retrieval.embedder import Embedder, SentenceTransformerEmbedder, packaged_minilm
+from retrieval.embedder import Embedder, SentenceTransformerEmbedder
 from retrieval.errors import TextTooLong
 from retrieval.hashing import HashingEmbedder
+from retrieval.model_folder import packaged_minilm
 
 
 @pytest.fixture(params=["hashing", "minilm", "batching"])

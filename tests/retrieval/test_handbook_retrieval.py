@@ -14,7 +14,8 @@ import pytest
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder
 from retrieval.folder import walk
-from retrieval.pipeline import Retrieval, Retriever, Scope
+from retrieval.passages import Retrieval, Scope
+from retrieval.pipeline import Retriever
 from retrieval.store import Store
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

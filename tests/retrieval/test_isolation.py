@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from retrieval.chunking import Chunker
 from retrieval.errors import UnknownKnowledge
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Retriever
 from retrieval.store import Store
 
 EMBEDDER = HashingEmbedder()

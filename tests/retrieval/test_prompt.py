@@ -2,8 +2,8 @@
 
 import pytest
 
+from retrieval.passages import Passage
 from retrieval.prompt import annotations, compose, describe, neutralise, query_of
-from retrieval.search import Passage
 
 
 def passage(source: str, start: int, score: float, text: str = "text", heading: str = "") -> Passage:

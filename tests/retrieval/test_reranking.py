@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retrieval.calibration import LabelledQuestion
 from retrieval.errors import RerankingFailed, UnknownKnowledge
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Policy, Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Policy, Retriever
+from retrieval.questions import LabelledQuestion
 from retrieval.reranker import Rerank, Reranker
 from retrieval.reranking import FEWEST, Reranking, Step
 from retrieval.store import Store

@@ -11,7 +11,8 @@ from retrieval.chunking import Chunker
 from retrieval.embedder import BATCH, Embedder, SentenceTransformerEmbedder
 from retrieval.errors import BadFilter, UnknownKnowledge, UnreadableDocument
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Retriever
 from retrieval.store import Store
 
 LEAVE = b"# Annual leave\n\nEverybody has 28 days.\n\n## Carry over\n\nFive days move to the next year.\n"

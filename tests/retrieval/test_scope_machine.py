@@ -19,7 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from retrieval.chunking import Chunker
 from retrieval.errors import BadFilter, UnknownKnowledge
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Retrieval, Retriever, Scope
+from retrieval.passages import Retrieval, Scope
+from retrieval.pipeline import Retriever
 from retrieval.postgres import Postgres
 from retrieval.store import Servers, Store
 from retrieval.vectors import ChromaServer

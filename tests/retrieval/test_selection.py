@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from retrieval.pipeline import Policy, Retriever, Scope
-from retrieval.search import Passage
+from retrieval.passages import Passage, Scope
+from retrieval.pipeline import Policy, Retriever
 from retrieval.selection import Limits, expand, select
 
 LINES = [f"line {n} speaks of thing{n} only and of nothing else." for n in range(12)]

@@ -13,7 +13,8 @@ import pytest
 from retrieval.chunking import Chunker
 from retrieval.errors import StoreFailed, StoreUnreachable
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Retriever
 from retrieval.postgres import Postgres
 from retrieval.store import Servers, Store
 from retrieval.vectors import ChromaDatabase, ChromaServer

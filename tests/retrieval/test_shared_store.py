@@ -17,7 +17,8 @@ import pytest
 from retrieval.chunking import Chunker
 from retrieval.errors import EmbedderMismatch, UnknownKnowledge, VectorsElsewhere
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Policy, Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Policy, Retriever
 from retrieval.postgres import Postgres
 from retrieval.search import Base, Mode
 from retrieval.selection import Limits
@@ -38,7 +39,8 @@ import random, sys
 from pathlib import Path
 from retrieval.chunking import Chunker
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Retriever, Scope
+from retrieval.pipeline import Retriever
+from retrieval.passages import Scope
 from retrieval.postgres import Postgres
 from retrieval.store import Servers, Store
 from retrieval.vectors import ChromaServer

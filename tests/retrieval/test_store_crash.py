@@ -12,7 +12,8 @@ import pytest
 from retrieval.chunking import Chunk, Chunker
 from retrieval.documents import load
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Policy, Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Policy, Retriever
 from retrieval.search import Mode
 from retrieval.selection import Limits
 from retrieval.store import Store
@@ -27,7 +28,8 @@ import sys
 from pathlib import Path
 from retrieval.chunking import Chunker
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Retriever, Scope
+from retrieval.pipeline import Retriever
+from retrieval.passages import Scope
 from retrieval.store import Store
 
 embedder = HashingEmbedder()

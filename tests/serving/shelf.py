@@ -10,7 +10,8 @@ from rich.console import Console
 from retrieval.chunking import Chunker
 from retrieval.errors import UnreadableDocument
 from retrieval.hashing import HashingEmbedder
-from retrieval.pipeline import Retriever, Scope
+from retrieval.passages import Scope
+from retrieval.pipeline import Retriever
 from retrieval.store import Store
 from serving.access import File
 from serving.ingestion import Job

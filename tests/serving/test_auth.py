@@ -1,5 +1,6 @@
 """Keys: shown once, stored hashed, tied to a tenant, groups and a role, and gone when revoked."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.auth import LOCAL_OPERATOR, MAX_AGE_S, KeyRefused, KeyStore, open_keys
+from serving.auth import LOCAL_OPERATOR, MAX_AGE_S, REFRESH_S, KeyRefused, KeyStore, open_keys
 from serving.database.opening import shared_database
 from serving.errors import Forbidden, StoreUnavailable, Unauthenticated
 from tests.servers import Cluster
@@ -60,6 +61,15 @@ def test_anything_else_is_refused_once_a_key_exists(keys: KeyStore, header: str 
         keys.authenticate(header.format(id=key_id) if header else header)
 
 
+def test_one_key_written_in_many_ways_takes_no_more_memory(keys: KeyStore) -> None:
+    key = keys.create("acme", [], "user")
+    keys.follow()
+    for blanks in range(1, 100):
+        for header in (f"Bearer {' ' * blanks}{key}", f"bearer {key}{' ' * blanks}", f"Bearer {key}"):
+            assert keys.authenticate(header).tenant == "acme"
+    assert set(keys._good[1]) == {f"Bearer {key}", f"bearer {key}"}
+
+
 def test_revoking_the_last_key_does_not_open_the_door(keys: KeyStore) -> None:
     key = keys.create("acme", [], "operator")
     keys.revoke(key.split("-")[1])
@@ -68,6 +78,25 @@ def test_revoking_the_last_key_does_not_open_the_door(keys: KeyStore) -> None:
             keys.authenticate(header)
     with pytest.raises(KeyRefused):
         keys.revoke(key.split("-")[1])
+
+
+def test_a_change_that_waits_for_another_process_holds_up_no_request(tmp_path: Path) -> None:
+    """Requests ask on the event loop: what waited here would hold up everybody."""
+    keys = open_keys(tmp_path)
+    key = keys.create("acme", [], "user")
+    with closing(sqlite3.connect(tmp_path / "keys.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        changing = threading.Thread(target=keys.set_rate, args=(key.split("-")[1], 5))
+        changing.start()
+        time.sleep(REFRESH_S + 0.1)
+        asking = threading.Thread(target=keys.authenticate, args=(f"Bearer {key}",))
+        asking.start()
+        asking.join(1)
+        waits = asking.is_alive()
+        other.execute("ROLLBACK")
+    changing.join()
+    assert not waits
+    assert keys.authenticate(f"Bearer {key}").requests_per_minute == 5
 
 
 def test_the_secret_is_not_in_the_file(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import aiohttp
 import openai
 import pytest
 
-from retrieval.calibration import parse_questions
+from retrieval.questions import parse_questions
 from serving.access import open_documents
 from serving.auth import LOCAL_OPERATOR
 from serving.remote import RemoteError

@@ -145,6 +145,8 @@ async def test_metrics_name_tenants_and_need_the_scrapers_token_or_an_operators_
         ("Host", "evil.example:8000", 403),
         ("Host", "localhost:1", 200),
         ("Host", "[::1]:1", 200),
+        ("Host", "[", 403),
+        ("Origin", "http://[", 403),
         ("Origin", "http://evil.example", 403),
         ("Origin", "null", 403),
         ("Origin", "http://localhost:3000", 200),

@@ -53,4 +53,8 @@ def test_the_engines_errors_are_mapped(status: int, body: bytes, kind: type[Gate
 
 def test_retry_after_is_whole_seconds_and_at_least_one() -> None:
     assert errors.EngineUnavailable("x", retry_after_s=0.1).headers() == {"retry-after": "1"}
-    assert errors.EngineUnavailable("x").headers() == {}
+    assert errors.Overloaded("x").headers() == {}
+    # Whoever is told that something is away is told when to come back.
+    away = [each for each in leaves(GatewayError) if each.status == 503]
+    assert len(away) >= 3
+    assert all(each("x").headers() == {"retry-after": "5"} for each in away)

@@ -76,6 +76,7 @@ async def test_a_change_is_billed_from_then_on_and_noted_once() -> None:
     assert meter.bill().billed_s == pytest.approx(10 + 10 + 15 + 15 + 5)
     assert [size.engines for size, _ in noted] == [2, 3, 1]
     assert [paid for _, paid in noted] == [1.0, 1.5, 0.5]
+    assert meter.accelerators * meter.sharers == 1  # of all gateways together
 
 
 @settings(max_examples=20, deadline=None)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.accounting.ledger.database import Database, Step
+from serving.accounting.ledger.database import Database, Step, Unwritten
 from serving.accounting.ledger.export import lines
 from serving.accounting.ledger.gap import DOWN, bill_gap
+from serving.accounting.ledger.sink import LedgerSink, Policy
 from serving.accounting.ledger.sqlite import SqliteDatabase
 from serving.accounting.ledger.statement import Statement, statement
+from serving.accounting.meter import Meter
 from tests.serving.books import PRICE, Clock, Process
 from tests.serving.ledgers import Open
 
@@ -115,3 +117,55 @@ def test_a_killed_run_and_starts_that_die_at_once_leave_no_hole(open_ledger: Ope
     found = whole(open_ledger())
     assert found.down_s == pytest.approx(200.4)
     assert found.billed_s == pytest.approx(5 + 200.4 + 10)
+
+
+class CutOff(SqliteDatabase):
+    """A gateway that lives and cannot reach its ledger: its lock is gone, as with a connection to PostgreSQL."""
+
+    cut = False
+
+    def write(self, steps: Sequence[Step]) -> None:
+        if self.cut:
+            raise Unwritten("away")
+        super().write(steps)
+
+
+def test_a_gateway_taken_for_dead_takes_the_gap_back(tmp_path: Path) -> None:
+    path, day = tmp_path / "ledger.db", Clock()
+    reached = CutOff(path)
+    living = Process(reached, day=day, longest_gap_s=LONGEST_S)
+    living.ask(10.0)
+    living.written()
+    reached.cut = True
+    living.wait(30.0)
+    living.sink.tick()
+    assert not living.sink.flush(0.5)
+    reached.release(living.sink.run_id)
+    other = Process(SqliteDatabase(path), day=day, longest_gap_s=LONGEST_S)
+    other.written()
+    assert whole(SqliteDatabase(path)).down_s == pytest.approx(30.0)
+    reached.cut = False
+    living.written()
+    found = whole(SqliteDatabase(path))
+    assert (found.down_s, found.billed_s) == pytest.approx((0.0, 40.0))
+    other.sink.close()
+    living.sink.close()
+
+
+def test_who_bills_it_pays_for_every_gateway_that_was_down(open_ledger: Open) -> None:
+    day, clock = Clock(), Clock(50.0)
+    life(open_ledger(), day)
+    day.now += 100
+    meter = Meter(clock=clock)
+    meter.resize(1.5, 2)  # half of three engines
+    sink = LedgerSink(
+        open_ledger(),
+        PRICE,
+        meter,
+        simulated=True,
+        policy=Policy(longest_gap_s=LONGEST_S),
+        time_of_day=day,
+        clock=clock,
+    )
+    sink.close()
+    assert whole(open_ledger()).down_s == sink.down_s == pytest.approx(300.0)

@@ -63,6 +63,17 @@ async def test_of_many_at_once_as_many_as_the_limit_are_admitted(both: list[Rate
     assert limit <= found <= limit + (time.monotonic() - began) * limit / 60
 
 
+async def test_a_large_limit_that_does_not_divide_a_minute_is_exact_too() -> None:
+    rates, limit = Rates(LocalBuckets(Clock())), 30_001
+    for sent in range(limit):
+        headers = await rates.take(caller(limit))
+        assert headers["x-ratelimit-remaining-requests"] == str(limit - sent - 1)
+    with pytest.raises(RateLimited) as caught:
+        await rates.take(caller(limit))
+    assert caught.value.bucket is not None
+    assert 0 < caught.value.bucket.retry_s <= 60 / limit
+
+
 async def test_keys_do_not_take_from_each_other_and_none_has_no_limit(both: list[Rates]) -> None:
     hostile = "'; DROP TABLE rates; -- %s ?"
     assert [await admitted(both[0], caller(1, hostile)) for _ in range(2)] == [True, False]

@@ -17,11 +17,11 @@ import openai
 import pytest
 from numpy.typing import NDArray
 
-from retrieval.calibration import parse_questions
 from retrieval.calibrator import Calibrator
 from retrieval.chunking import Chunker
 from retrieval.hashing import HashingEmbedder
 from retrieval.pipeline import Retriever
+from retrieval.questions import parse_questions
 from retrieval.reranker import Rerank
 from retrieval.reranking import FEWEST, Reranking
 from retrieval.store import Store

@@ -8,7 +8,7 @@ import openai
 import orjson
 import pytest
 
-from retrieval.search import Passage
+from retrieval.passages import Passage
 from serving.errors import UpstreamFailed
 from serving.response_items import citations
 from serving.response_stream import ResponseRelay

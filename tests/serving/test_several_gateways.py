@@ -10,13 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from retrieval.calibration import parse_questions
 from retrieval.errors import StoreUnreachable
 from retrieval.hashing import HashingEmbedder
 from retrieval.lock import OwnerLock
+from retrieval.questions import parse_questions
 from serving.access import open_documents
-from serving.library import open_store, owned_store
+from serving.library import owned_store
 from serving.settings import SettingsError, load_settings
+from serving.shelving import open_store
 from tests.servers import Cluster, chroma_server, free_port
 from tests.serving.gateways import Running, running, settings_for
 

@@ -121,11 +121,11 @@ def test_adapters_may_change_what_a_known_checkpoint_has(
 
 
 def test_the_last_slot_stays_empty_on_a_cpu() -> None:
-    loras = Loras(room=2, resident={"a@1", "b@2"})
-    loras.check_room("a@1")
+    loras = Loras(room=2)
+    loras.check_room("a@1", {"a@1", "b@2"})
     with pytest.raises(AdapterRefused, match="max_cpu_loras"):
-        loras.check_room("c@3")
-    Loras(resident={"a@1", "b@2"}).check_room("c@3")
+        loras.check_room("c@3", {"a@1", "b@2"})
+    Loras().check_room("c@3", {"a@1", "b@2"})
 
 
 def test_the_embedded_weights_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

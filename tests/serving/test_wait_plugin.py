@@ -39,6 +39,35 @@ thread.join(30)
 print(got == list(range(60)), used[0])
 """
 
+# A message whose notification gets lost: seconds until it is read all the same.
+_LOST = """
+import sys, threading, time
+from vllm.distributed.device_communicators.shm_broadcast import MessageQueue
+from serving.engine.wait_plugin import register
+if sys.argv[1] == "ours":
+    register()
+class Lost:
+    def notify(self):
+        pass
+writer = MessageQueue(1, 1)
+reader = MessageQueue.create_from_handle(writer.export_handle(), 0)
+threading.Thread(target=writer.wait_until_ready).start()
+reader.wait_until_ready()
+took = []
+def read():
+    reader.dequeue()
+    sent = reader.dequeue()
+    took.append(time.monotonic() - sent)
+thread = threading.Thread(target=read)
+thread.start()
+writer.enqueue(0.0)
+time.sleep(1.5)  # it waits now, stock or not
+writer._spin_condition = Lost()
+writer.enqueue(time.monotonic())
+thread.join(30)
+print(took[0])
+"""
+
 
 def _read(how: str) -> tuple[bool, float]:
     done = subprocess.run([sys.executable, "-c", _IN_VLLM, how], capture_output=True, check=True, cwd=ROOT, text=True)
@@ -57,3 +86,12 @@ def test_every_message_arrives_and_waiting_for_it_costs_little() -> None:
     (whole, ours), (_, stock) = _read("ours"), _read("stock")
     assert whole
     assert ours < stock / 3
+
+
+@needs_vllm
+@pytest.mark.slow
+def test_a_lost_notification_costs_no_five_seconds() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LOST, "ours"], capture_output=True, check=True, cwd=ROOT, text=True, timeout=60
+    )
+    assert float(done.stdout.split()[-1]) < 1

@@ -93,16 +93,16 @@ class Books:
 
     def steps(self) -> list[Step]:
         """What is to be written, in one transaction; until `written` is called it is asked for again."""
-        requests = [request_row(record, self._run_id, seq) for seq, record in self._waiting]
-        routes = [
+        requests = (request_row(record, self._run_id, seq) for seq, record in self._waiting)
+        routes = (
             route_row(record.id, record.routing, self._price)
             for _, record in self._waiting
             if record.routing is not None
-        ]
-        given_up = [
+        )
+        given_up = (
             remainder_row(UNWRITTEN, share, self._seen_at, (self._run_id, seq), self._price)
             for seq, share in self._unwritten.items()
-        ]
+        )
         return [
             *step("requests", requests),
             *step("routes", routes),

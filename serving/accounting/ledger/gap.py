@@ -18,6 +18,7 @@ DOWN = "down"
 _LIVING = "SELECT COUNT(*) FROM runs WHERE ending IS NULL AND simulated = ?"
 _LAST = "SELECT run_id, seen_at FROM runs WHERE simulated = ? ORDER BY seen_at DESC LIMIT 1"
 _FORGET = "DELETE FROM periods WHERE run_id = ?"
+_SINCE = f"FROM runs WHERE ending = '{DOWN}' AND started_at >= ? AND simulated = ?"  # ours
 _IDS = uuid.UUID("6b6f3a52-3f0e-4c0a-9d7e-5d9b1d0c7a11")
 
 
@@ -42,6 +43,12 @@ def bill_gap(
     except Unwritten as error:
         raise LedgerError(f"cannot write the ledger in {database.place}: {error}") from error
     return bill.billed_s
+
+
+def release_gaps(since: float, *, simulated: bool) -> list[Step]:
+    """What takes gaps out of the ledger that began at `since` (seconds since 1970) or later: somebody lived then."""
+    where = [(since, int(simulated))]
+    return [(f"DELETE FROM periods WHERE run_id IN (SELECT run_id {_SINCE})", where), (f"DELETE {_SINCE}", where)]
 
 
 def _periods(run_id: str, began_at: float, gap_s: float, accelerators: float) -> Iterator[Columns]:

@@ -1,11 +1,11 @@
 """Records as rows of the ledger's tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from serving.accounting.cost import GpuPrice, money, request_cost
-from serving.accounting.ledger.database import Step
+from serving.accounting.ledger.database import Step, Values
 from serving.accounting.meter import Bill
 from serving.accounting.record import RequestCost, RequestRecord, Routed, Share, Unfinished
 
@@ -31,18 +31,23 @@ class Run:
     simulated: bool
 
 
-def step(table: str, rows: Sequence[Columns], *, key: Sequence[str] = ()) -> list[Step]:
-    """What inserts the rows, which all have the same columns; those of the same `key` are replaced."""
-    if not rows:
+def step(table: str, rows: Iterable[Columns], *, key: Sequence[str] = ()) -> list[Step]:
+    """What inserts the rows, which all have the same columns; those of the same `key` are replaced. Rows are taken one
+    by one: a busy gateway has thousands."""
+    names: list[str] = []
+    values: list[Values] = []
+    for row in rows:
+        names = names or list(row)
+        values.append(tuple(row.values()))
+    if not values:
         return []
-    names = list(rows[0])
     marks = ", ".join("?" * len(names))
     # Table and columns are names of ours; every value is bound.
     sql = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"
     if key:
         others = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
         sql += f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {others}"
-    return [(sql, [tuple(row.values()) for row in rows])]
+    return [(sql, values)]
 
 
 def request_row(record: RequestRecord, run_id: str, period: int) -> Columns:
@@ -217,5 +222,7 @@ def _maybe(text: str | None) -> str | None:
 
 
 def _text(text: str) -> str:
+    if len(text) <= _LONGEST and text.isascii() and text.isprintable():
+        return text
     # What a client typed may be anything; PostgreSQL holds no NUL, and neither database half a surrogate pair.
     return text[:_LONGEST].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

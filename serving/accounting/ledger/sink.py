@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from serving.accounting.cost import GpuPrice
 from serving.accounting.ledger.books import Books, Snapshot
 from serving.accounting.ledger.database import Database, LedgerError, Step, Unwritten
-from serving.accounting.ledger.gap import bill_gap
+from serving.accounting.ledger.gap import bill_gap, release_gaps
 from serving.accounting.ledger.recovery import RELEASE_LOST, settle_dead_runs
 from serving.accounting.ledger.retention import Retention
 from serving.accounting.meter import Meter
@@ -67,7 +67,11 @@ class LedgerSink:
         for said in settle_dead_runs(database):
             logger.warning("%s", said)
         began, longest_s = self._at - meter.age_s, policy.longest_gap_s
-        self.down_s = bill_gap(database, price, began, longest_s, meter.accelerators, simulated=simulated)
+        # One gateway bills it for all that are down.
+        accelerators = meter.accelerators * meter.sharers
+        self.down_s = bill_gap(database, price, began, longest_s, accelerators, simulated=simulated)
+        # If we were taken for dead meanwhile: we were not, and so nothing was down.
+        self._alive = [(RELEASE_LOST, [(self.run_id,)]), *release_gaps(began, simulated=simulated)]
         self._failed = False
         self.given_up = 0
         self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)
@@ -133,7 +137,7 @@ class LedgerSink:
     def _write(self, steps: list[Step]) -> None:
         try:
             # Whoever started while the database was away may have taken us for dead.
-            self.database.write([(RELEASE_LOST, [(self.run_id,)]), *steps] if self._failed else steps)
+            self.database.write([*self._alive, *steps] if self._failed else steps)
         except Unwritten as error:
             if not self._failed:
                 logger.error("ledger: %s is away, records wait: %s", self.database.place, error)

@@ -16,7 +16,7 @@ from benchmarks.engine.lora import _conditions, make_adapter
 from benchmarks.engine.prefix import compose
 from benchmarks.errors import EndpointError
 from benchmarks.load.workload import synthetic
-from retrieval.search import Passage
+from retrieval.passages import Passage
 
 METRICS = """# HELP vllm:hits_total of blocks
 vllm:hits_total{engine="0"} 3.0

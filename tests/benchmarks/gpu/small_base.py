@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from retrieval.embedder import packaged_minilm
+from retrieval.model_folder import packaged_minilm
 
 
 def small_base(folder: Path) -> Path:

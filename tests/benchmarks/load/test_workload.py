@@ -12,7 +12,7 @@ from benchmarks.load.targets import targets, tenants
 from benchmarks.load.text import Text
 from benchmarks.load.trace import replay
 from benchmarks.load.workload import questions, rag, shared_prefix, synthetic
-from retrieval.embedder import packaged_minilm
+from retrieval.model_folder import packaged_minilm
 
 
 def test_questions_come_in_order_and_round_again(tmp_path: Path) -> None:

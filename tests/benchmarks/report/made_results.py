@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load.counters import Counted
+from benchmarks.load.counted import Counted
 from benchmarks.load.files import ResultsFile
 from benchmarks.load.plan import Slo
 from benchmarks.load.record import LoadResult, RequestRow, RunHeader

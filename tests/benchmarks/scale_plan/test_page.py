@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import ModelError, ResultsError
-from benchmarks.prices import load_prices
+from benchmarks.prices import ApiPrice, GpuPrice, load_prices
 from benchmarks.scale_plan.__main__ import PAGE, material_of, written
 from benchmarks.scale_plan.installed import MANIFESTS, installed
 from benchmarks.scale_plan.measured import RESULTS, ROOT, Measured, measured
-from benchmarks.scale_plan.page import COMMAND, MISSING, Material, page
+from benchmarks.scale_plan.page import COMMAND, GPUS, HOSTED, MISSING, Material, page
 from benchmarks.scale_plan.scenarios import check, loss
 from benchmarks.scale_plan.sizes import VOLUMES, ceilings, days_until_full, invert, sizes
 
@@ -31,6 +31,14 @@ def test_the_page_and_the_picture_are_current(material: Material) -> None:
         path = PAGE.with_name(name)
         assert path.exists(), f"write it with: {COMMAND}"
         assert path.read_text(encoding="utf-8") == text, f"figures or manifests have changed; run: {COMMAND} --page"
+
+
+def test_figures_are_written_out_and_prices_have_their_dates(material: Material) -> None:
+    text = page(material)
+    assert re.search(r"\de[+-]\d", text) is None
+    prices: list[GpuPrice | ApiPrice] = [*map(BOOK.gpu, GPUS), *map(BOOK.api, HOSTED)]
+    for each in prices:
+        assert f"`{each.id}` {each.as_of}" in " ".join(text.split())
 
 
 def test_the_answers_are_those_of_the_code(material: Material) -> None:

@@ -29,13 +29,13 @@ class Load:
     service: Callable[[], float]
     ended: list[Ended] = field(default_factory=list)
 
-    async def request(self, tenant: str, before_s: float = 0.0) -> None:
+    async def request(self, tenant: str, before_s: float = 0.0, size: int = 1) -> None:
         """One request; `before_s` passes between the door and the engine, as retrieval does."""
         loop = asyncio.get_running_loop()
         at, place = loop.time(), Place(self.door, tenant)
         completed, entered = False, None
         try:
-            place.apply()
+            place.apply(size)
             if before_s:
                 await asyncio.sleep(before_s)
             await place.enter()
@@ -50,14 +50,16 @@ class Load:
         if entered is not None:
             self.ended.append(Ended(tenant, at, "complete", entered - at, loop.time() - at))
 
-    async def poisson(self, tenant: str, rate: float, seconds: float, seed: int, before_s: float = 0.0) -> None:
+    async def poisson(
+        self, tenant: str, rate: float, seconds: float, seed: int, before_s: float = 0.0, size: int = 1
+    ) -> None:
         """Open loop: comes at `rate` per second whatever happens to earlier ones."""
         loop, dice = asyncio.get_running_loop(), random.Random(seed)
         async with asyncio.TaskGroup() as group:
             end = loop.time() + seconds
             while loop.time() < end:
                 await asyncio.sleep(dice.expovariate(rate))
-                group.create_task(self.request(tenant, before_s))
+                group.create_task(self.request(tenant, before_s, size))
 
     def of(self, outcome: str, tenant: str | None = None, since: float = 0.0) -> list[Ended]:
         """Requests with this outcome that came since."""

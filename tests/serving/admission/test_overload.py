@@ -107,6 +107,23 @@ def test_long_requests_do_not_take_more_than_their_share() -> None:
     assert short_s / long_s == pytest.approx(1.0, rel=0.1)
 
 
+def test_a_request_counts_as_often_as_it_wants_sequences() -> None:
+    async def work() -> Load:
+        load = Load(_door(), lambda: MEAN_S)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load.poisson("one", 4 * CAPACITY, 300, 1))
+            group.create_task(load.poisson("four", CAPACITY, 300, 2, size=4))
+        return load
+
+    load = run(work())
+    one, four = (len(load.of("complete", tenant)) for tenant in ("one", "four"))
+    assert 4 * four == pytest.approx(one, rel=0.1)
+    # The engine had no more to do than it can, but for what entered on the last free place.
+    assert one + 4 * four <= (CAPACITY * (300 + OBJECTIVE_S)) * (1 + 3 / PLACES)
+    assert quantile([each.took_s for each in load.of("complete")], 0.95) <= OBJECTIVE_S
+    assert load.door.running == load.door.queued == load.door.inside == 0
+
+
 def test_a_newcomer_gets_its_share_at_once() -> None:
     async def work() -> Load:
         load = Load(_door(), lambda: MEAN_S)
