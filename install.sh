@@ -35,23 +35,25 @@ export UV_INDEX_STRATEGY=${UV_INDEX_STRATEGY:-unsafe-best-match}
 if nvidia-smi -L >/dev/null 2>&1; then engine=cuda; else engine=cpu; fi
 [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
 
-options=() why=
+options=() first= why=
 install() { "$uv" pip install --python .venv --editable ".[$engine,dev]" "$@"; }
 size=$([ "$engine" = cuda ] && echo 4 || echo 1)
 echo "installing Breakeven with vLLM for $engine (about 230 packages, $size GB to download the first time)"
 backend=()
 if [ "$engine" = cuda ]; then
   # PyTorch's index for this driver; where it cannot be reached, the configured sources have the usual CUDA build.
-  why=$(install --torch-backend auto --dry-run --quiet 2>&1) && backend=(--torch-backend auto)
+  first="with PyTorch's index for this driver"
+  if why=$(install --torch-backend auto --dry-run --quiet 2>&1); then backend=(--torch-backend auto); fi
 else
   # A CPU wheel of torch among pip's own sources (find-links, a mirror) comes first, then PyTorch's public CPU index.
   # Torch's companions have no CPU builds everywhere, the CUDA ones break vLLM's import, and a text model needs none.
   printf '%s\n' torchvision torchaudio torchcodec > .venv/cpu-excludes.txt
   options=(--constraint constraints-cpu.txt --excludes .venv/cpu-excludes.txt)
+  first="with the configured package sources alone"
   why=$(install "${options[@]}" --dry-run --quiet 2>&1) || backend=(--torch-backend cpu)
 fi
 if ! install "${options[@]}" "${backend[@]}"; then
-  [ -z "$why" ] || printf 'before that, with the configured package sources alone:\n%s\n' "$why" >&2
+  [ -z "$why" ] || printf 'before that, %s:\n%s\n' "$first" "$why" >&2
   fail "the installation failed; see the messages above"
 fi
 if [ "$engine" = cuda ] && ! .venv/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is None)'; then
