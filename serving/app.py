@@ -154,7 +154,7 @@ def http_config(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
 def settle() -> None:
     """Call it once everything is loaded: the garbage collector need not look at that again, which takes it longer than
     most requests, and may wait for more than a few of those. And a thread that computes, such as the ledger's, lets
-    the event loop go on after half a millisecond and not after five: a first token may be waiting."""
+    the event loop go on after half a millisecond and not after five: a first token may be waiting. `run` undoes it."""
     sys.setswitchinterval(0.0005)
     gc.collect()
     gc.freeze()
@@ -191,5 +191,7 @@ async def run(
     finally:
         if not preparing.done():
             preparing.cancel()
+        # Libraries written in C++ print what the interpreter could not free at its end.
+        gc.unfreeze()
     with suppress(asyncio.CancelledError):
         await preparing

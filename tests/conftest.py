@@ -71,6 +71,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         left = _below(process.pid) | {process.pid}
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 0, log.read_text()[-3000:]
+        assert "leaked" not in log.read_text(), log.read_text()[-3000:]
         time.sleep(0.5)
         assert not [pid for pid in left if _alive(pid)], "something the gateway started is still running"
     finally:
