@@ -90,10 +90,10 @@ class Pod:
         self._be(ready=False)
 
     def send(self, number: signal.Signals) -> None:
-        """To everything in the container."""
+        """To the container's first process alone, which must tell the others; but nothing outlives a SIGKILL of it."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
+                (os.killpg if number == signal.SIGKILL else os.kill)(self.process.pid, number)
 
     async def execute(self, container: Manifest, command: list[str]) -> str:
         """As `kubectl exec`: what it printed. Fails if the command does."""

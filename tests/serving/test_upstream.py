@@ -131,6 +131,7 @@ CUTS = {
     "inside an event": OK + chunked(STREAM[:40]) + END,
     "inside a chunk": OK + chunked(STREAM)[:60],
     "without any event": OK + END,
+    "given up, usage and [DONE]": OK + chunked(STREAM.replace(b'"stop"', b'"abort"')) + END,
     "an error event and [DONE]": OK + chunked(ERROR) + END,
 }
 
@@ -157,6 +158,7 @@ async def test_a_cut_stream_ends_in_an_error_event(tmp_path: Path, name: str) ->
     [
         (plain("200 OK", WHOLE)[:-20], 502, "engine_broke_off"),
         (b"", 502, "engine_broke_off"),
+        (plain("200 OK", WHOLE.replace(b'"stop"', b'"abort"')), 502, "engine_broke_off"),
         (plain("200 OK", b"not json"), 502, "engine_failed"),
         (plain("500 Oops", b"Internal Server Error"), 502, "engine_failed"),
         (plain("401 No", b'{"error":"Unauthorized"}'), 502, "engine_failed"),
