@@ -56,6 +56,7 @@ class Upstream:
     stall: bool = False
     hang_up: bool = True
     healthy: bool = True
+    refusals: int = 0  # of the next questions for its health
     requests: list[bytes] = field(default_factory=list)
     open: int = 0
 
@@ -73,7 +74,8 @@ class Upstream:
                 body = await reader.readexactly(length)
                 if head.startswith(b"GET"):
                     listed = b'{"data":[{"id":"base"}]}'
-                    writer.write(plain("200 OK" if self.healthy else "503 Down", listed))
+                    well, self.refusals = self.healthy and not self.refusals, max(0, self.refusals - 1)
+                    writer.write(plain("200 OK" if well else "503 Down", listed))
                     continue
                 self.requests.append(body)
                 self.open += 1
@@ -203,6 +205,19 @@ async def test_an_engine_that_goes_away_is_503_and_comes_back(tmp_path: Path) ->
         upstream.healthy = True
         await _until(lambda: stack.gateway.engine.ready)
         assert (await ask(stack, stream=False))[0] == 200
+
+
+async def test_one_dead_engine_behind_a_router_is_not_all_of_them(tmp_path: Path) -> None:
+    upstream = Upstream(plain("500 Dead", b'{"error":{"message":"EngineCore encountered an issue"}}'))
+    async with behind(upstream, tmp_path) as stack:
+        upstream.refusals = 1  # of the look that a fault makes
+        assert (await ask(stack, stream=False))[0] == 502
+        assert stack.gateway.engine.ready
+        upstream.refusals = 1  # of the look of every second
+        for _ in range(30):
+            await asyncio.sleep(0.05)
+            assert stack.gateway.engine.ready
+        assert upstream.refusals == 0
 
 
 async def test_a_fault_of_a_dying_engine_is_503_and_not_the_requests(tmp_path: Path) -> None:
