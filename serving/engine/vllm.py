@@ -121,11 +121,10 @@ class VllmClient:
         progress(f"waiting for the engine at {url}")
         await self.open()
         deadline = asyncio.get_running_loop().time() + self._startup_s
-        while await self.health() != "well":
+        while (listed := await self._listed()) is None:
             if asyncio.get_running_loop().time() > deadline:
                 raise EngineFailed(f"no vLLM answers at {url}: check engine.url and engine.api_key")
             await asyncio.sleep(_HEALTH_INTERVAL_S)
-        listed = await self.server.models()
         self._base_model = self._base_model or listed[0]
         if self._base_model not in listed:
             raise EngineFailed(f"the engine at {url} serves {', '.join(listed)}, not {self._base_model}")
@@ -171,6 +170,10 @@ class VllmClient:
         if await self._seen_twice() == "dead":
             self.ready = False
             raise EngineUnavailable("the engine has stopped; it is being restarted", retry_after_s=RETRY_AFTER_S)
+
+    async def _listed(self) -> list[str] | None:
+        """Its models, once it is there."""
+        return await self.server.models() if await self.health() == "well" else None
 
     async def _seen_twice(self) -> Health:
         """A router may have asked the one engine that has just died: the next time it asks another."""

@@ -34,7 +34,7 @@ CONFIGURATION = {
 # A minute of loading must not look like a dead engine: its startup probe gives it half an hour.
 PACE = 5
 # Seconds of answering: when its engine is to end, one is in the middle of it.
-LONG = {"max_tokens": 400, "ignore_eos": True}
+LONG = {"max_tokens": 300, "ignore_eos": True}
 
 
 def _on_a_cpu(arguments: list[str], variables: dict[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -44,6 +44,8 @@ def _on_a_cpu(arguments: list[str], variables: dict[str, str]) -> tuple[list[str
     own |= {"OMP_WAIT_POLICY": "PASSIVE"}
     # The engine core computes itself, rather than in a third process that would import everything once more.
     own |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    # What vLLM finds out about a model's class by importing everything yet another time.
+    own |= {"VLLM_CACHE_ROOT": str(HOME / "cache" / "vllm")}
     return [*arguments, "--max-num-batched-tokens", "1024", "--enforce-eager"], {**variables, **own}
 
 
@@ -123,9 +125,9 @@ def test_a_killed_engine_comes_back_by_itself_and_gateways_restart_without_it(st
     before = list(stack.gateways)
     with _asked(stack) as loads:
         time.sleep(2)
-        killed = time.monotonic()
         stack.cluster.kill(engine)
         stack.cluster.until(lambda: engine.restarts > 0)
+        gone = time.monotonic()
         stack.cluster.rollout_restart("gateway", within_s=200)
         stack.cluster.until(lambda: engine.ready, within_s=200)
         time.sleep(2)
@@ -133,7 +135,7 @@ def test_a_killed_engine_comes_back_by_itself_and_gateways_restart_without_it(st
     # that it is back.
     assert {each.kind for each in _odd(loads)} <= {"error"}, _odd(loads)
     assert {each.status for each in _odd(loads)} <= {200, 502, 503}, _odd(loads)
-    assert all(each.began < killed + 0.5 for each in _odd(loads)), (killed, _odd(loads))
+    assert all(each.began < gone for each in _odd(loads)), (gone, _odd(loads))
     assert all(load.counts()["complete"] > 20 for load in loads)
     assert not set(before) & set(stack.gateways)
     assert all(pod.orderly for pod in before), [pod.events for pod in before]

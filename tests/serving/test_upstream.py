@@ -57,6 +57,7 @@ class Upstream:
     hang_up: bool = True
     healthy: bool = True
     refusals: int = 0  # of the next questions for its health
+    unlisted: int = 0  # of the next questions for its models
     requests: list[bytes] = field(default_factory=list)
     open: int = 0
 
@@ -74,6 +75,10 @@ class Upstream:
                 body = await reader.readexactly(length)
                 if head.startswith(b"GET"):
                     listed = b'{"data":[{"id":"base"}]}'
+                    if b" /v1/models " in head and self.unlisted:
+                        self.unlisted -= 1
+                        writer.write(plain("503 Later", b"no healthy upstream"))
+                        continue
                     well, self.refusals = self.healthy and not self.refusals, max(0, self.refusals - 1)
                     writer.write(plain("200 OK" if well else "503 Down", listed))
                     continue
@@ -236,6 +241,13 @@ async def test_the_engine_gets_our_name_for_the_model_and_usage_is_always_asked_
         sent = orjson.loads(upstream.requests[0])
         assert sent["model"] == "base"
         assert sent["stream_options"] == {"include_usage": True}
+
+
+async def test_a_router_that_knows_no_engine_yet_is_asked_again(tmp_path: Path) -> None:
+    upstream = Upstream(plain("200 OK", WHOLE), unlisted=1)
+    async with behind(upstream, tmp_path) as stack:
+        assert (await ask(stack, stream=False))[0] == 200
+        assert upstream.unlisted == 0
 
 
 async def test_an_external_engine_that_never_answers_ends_the_start() -> None:
