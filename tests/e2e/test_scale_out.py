@@ -35,6 +35,8 @@ CONFIGURATION = {
 PACE = 5
 # Seconds of answering: when its engine is to end, one is in the middle of it.
 LONG = {"max_tokens": 300, "ignore_eos": True}
+# Cores are for the engines that start.
+SHORT = {"max_tokens": 8}
 
 
 def _on_a_cpu(arguments: list[str], variables: dict[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -73,6 +75,10 @@ def adapter(stack: Stack) -> str:
     body = {"version": name.partition("@")[2]}
     promoted = stack.client(pod).post("/breakeven/adapters/support/promote", json=body).json()
     assert promoted.get("engines_without_it") is None, promoted
+    # The other gateway follows within two seconds.
+    ask = {"model": "support", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+    clients = [stack.client(each) for each in stack.gateways]
+    stack.cluster.until(lambda: all(http.post("/chat/completions", json=ask).is_success for http in clients), 20)
     return name
 
 
@@ -101,7 +107,7 @@ def _all_answer_with(stack: Stack, name: str) -> None:
 @contextmanager
 def _asked(stack: Stack) -> Iterator[tuple[Load, Load]]:
     """With the adapter and without it, as streams and whole."""
-    with stack.load("support", rate=1) as one, stack.load("base", rate=1) as other:
+    with stack.load("support", rate=1, more=SHORT) as one, stack.load("base", rate=1, more=SHORT) as other:
         yield one, other
 
 
@@ -136,7 +142,7 @@ def test_a_killed_engine_comes_back_by_itself_and_gateways_restart_without_it(st
     assert {each.kind for each in _odd(loads)} <= {"error"}, _odd(loads)
     assert {each.status for each in _odd(loads)} <= {200, 502, 503}, _odd(loads)
     assert all(each.began < gone for each in _odd(loads)), (gone, _odd(loads))
-    assert all(load.counts()["complete"] > 20 for load in loads)
+    assert all(load.counts()["complete"] > 15 for load in loads)
     assert not set(before) & set(stack.gateways)
     assert all(pod.orderly for pod in before), [pod.events for pod in before]
     _all_answer_with(stack, adapter)
@@ -150,10 +156,10 @@ def test_a_rolling_restart_of_the_engines_loses_no_request(stack: Stack, adapter
         _asked(stack) as loads,
     ):
         time.sleep(1)
-        stack.cluster.rollout_restart("engine", within_s=300)
+        stack.cluster.rollout_restart("engine", within_s=600)
         time.sleep(2)
     assert _odd([long, longer, *loads]) == [], stack.cluster.story()
-    assert all(load.counts()["complete"] > 20 for load in loads)
+    assert all(load.counts()["complete"] > 15 for load in loads)
     assert not set(before) & set(_engines(stack))
     # Each ended by itself, and the first one in the middle of answers.
     assert all(pod.orderly for pod in before), [pod.events for pod in before]
@@ -163,7 +169,7 @@ def test_a_rolling_restart_of_the_engines_loses_no_request(stack: Stack, adapter
 
 def test_an_engine_that_ends_unannounced_gives_nobody_half_an_answer(stack: Stack, adapter: str) -> None:
     engine, *_ = _engines(stack)
-    with stack.load(adapter, rate=10, most=3, more=LONG) as long, stack.load("base", rate=5) as load:
+    with stack.load(adapter, rate=10, most=3, more=LONG) as long, stack.load("base", rate=4, more=SHORT) as load:
         time.sleep(1)
         # vLLM goes on taking requests then, and answers them with nothing.
         stack.cluster.kill(engine, signal.SIGTERM)

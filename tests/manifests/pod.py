@@ -19,7 +19,7 @@ _BACKOFF_S = 10.0
 _MOST_BACKOFF_S = 300.0
 _PR_SET_PDEATHSIG = 1
 # A machine with fewer cores than pods may need longer for the same work, and nothing is divided by the pace in it.
-_STARVED_S = 20.0
+_STARVED_S = 60.0
 
 
 @dataclass(eq=False)
@@ -160,9 +160,12 @@ class Pod:
             group.create_task(self._until(self.container["livenessProbe"], wanted=False))
 
     async def _until(self, probe: Manifest, *, wanted: bool) -> None:
-        """Return at the first success if one is wanted; kill the container at so many failures in a row."""
+        """Return at the first success if one is wanted; kill the container at so many failures in a row.
+
+        Who is ending is not asked any more.
+        """
         failures = 0
-        while failures < probe["failureThreshold"]:
+        while failures < probe["failureThreshold"] or self.terminating:
             if await self._probe(probe):
                 if wanted:
                     return
