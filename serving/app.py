@@ -22,6 +22,7 @@ from starlette.responses import Response
 from serving.auth import KeyStore
 from serving.errors import BadRequest, GatewayError, InternalError, from_status
 from serving.gateway import Gateway
+from serving.listening import Server as ServerSettings
 from serving.routes import (
     adapters,
     economics,
@@ -38,7 +39,6 @@ from serving.routes import (
 )
 from serving.routes.edge import error_response
 from serving.routes.hot import HotProtocol
-from serving.sections import Server as ServerSettings
 from serving.settings import SettingsError
 
 logger = logging.getLogger("breakeven")
