@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from serving.listening import Server
 from serving.pricing import Cost, Ledger
-from serving.section import Name, Section
+from serving.section import Name, Section, Url
 from serving.sharing import Admission, Budget, Tenant
 
 
@@ -19,10 +19,10 @@ class Engine(Section):
     """What generates: a vLLM child process, an external vLLM, or the simulator."""
 
     kind: Literal["vllm", "simulated"] = Field("vllm", description="`vllm`, or `simulated` for tests and dry runs.")
-    url: str | None = Field(
+    url: Url | None = Field(
         None, description="URL of an external vLLM (`http://host:8000`); without it the gateway starts its own."
     )
-    replicas: tuple[str, ...] = Field(
+    replicas: tuple[Url, ...] = Field(
         (),
         description="With `url` a router before several engines: their own URLs, to load adapters into every one. Each "
         "address of a name counts (`http://engine-replicas:8000`, a headless Service); it is looked up every second.",

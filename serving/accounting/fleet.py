@@ -19,10 +19,12 @@ from serving.accounting.ledger.database import LedgerError, Unwritten
 from serving.accounting.ledger.opening import open_database
 from serving.accounting.ledger.scaling import Change
 from serving.accounting.meter import Meter
+from serving.names import NAMES
 from serving.sections import Settings
 
 logger = logging.getLogger("breakeven.fleet")
 EVERY_S = 15.0
+_LOOKUP_S = 5.0
 # How many addresses a host has. Raises OSError.
 Resolve = Callable[[str], Awaitable[int]]
 
@@ -41,8 +43,8 @@ Note = Callable[[Size, float], None]
 
 async def addresses(host: str) -> int:
     """Of IPv4 or IPv6, whichever are more: on a cluster with both a pod has one of each."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return max(Counter(family for family, _ in {(each[0], each[4][0]) for each in found}).values())
+    found = await NAMES.addresses(host, _LOOKUP_S)
+    return max(Counter(":" in address for address in found).values())
 
 
 @asynccontextmanager
