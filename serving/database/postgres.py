@@ -5,8 +5,8 @@ find that somebody else has begun, so what is done in a turn must bear being don
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from retrieval.errors import StoreUnreachable
-from serving.database.protocol import Contradiction, Row, Schema, Statement, check_text
+from serving.database.protocol import Contradiction, Reader, Row, Schema, Statement, check_text
 from serving.errors import StoreUnavailable
 
 _SETTING = "database_url"
@@ -40,6 +40,7 @@ class PostgresDatabase:
     def __init__(self, url: str) -> None:
         self._url, self._turn, self._held = url, threading.Lock(), set[str]()
         self._holder: Connection | None = None
+        self._readers: list[_Reader] = []
         self._name = "PostgreSQL"
         try:
             parts = conninfo_to_dict(url)
@@ -97,6 +98,11 @@ class PostgresDatabase:
                 return changed
         raise AssertionError("the last try returns or raises")
 
+    def apart(self) -> Reader:
+        """See Database. A connection of its own, because those of the pool may all be at work for long."""
+        self._readers.append(_Reader(self._connect, self._said))
+        return self._readers[-1]
+
     def take(self, name: str) -> bool:
         """See Database."""
         with self._turn, self._said():
@@ -126,6 +132,8 @@ class PostgresDatabase:
         with self._turn:
             self._held.clear()
             self._disconnect()
+        for reader in self._readers:
+            reader.close()
         self._pool.close()
 
     def _connect(self) -> Connection:
@@ -174,6 +182,34 @@ class PostgresDatabase:
             raise StoreUnavailable(
                 f"{self._name} ({_SETTING}) cannot be used: {_first_line(error)}; try again shortly", retry_after_s=1
             ) from error
+
+
+class _Reader:
+    """Connects when it is first asked, and again after its connection was lost."""
+
+    def __init__(self, connect: Callable[[], Connection], said: Callable[[], AbstractContextManager[None]]) -> None:
+        self._connect, self._said = connect, said
+        self._connection: Connection | None = None
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """See Database."""
+        check_text(values)
+        with self._said():
+            if self._connection is not None:
+                try:
+                    return list(self._connection.execute(_theirs(sql), values).fetchall())
+                except psycopg.OperationalError:
+                    if not self._connection.closed:
+                        raise
+            self._connection = connection = self._connect()
+            connection.execute(_SESSION)
+            return list(connection.execute(_theirs(sql), values).fetchall())
+
+    def close(self) -> None:
+        """Whoever reads now gets an error."""
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.close()
 
 
 class _Again(Exception):

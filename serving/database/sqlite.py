@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from serving.database.protocol import Contradiction, Row, Schema, Statement, check_text
+from serving.database.protocol import Contradiction, Reader, Row, Schema, Statement, check_text
 from serving.errors import StoreUnavailable
 
 _WAIT_S = 30
@@ -51,6 +51,10 @@ class SqliteDatabase:
                 check_text(values)
                 changed = self._connection.execute(sql, values).rowcount
         return changed
+
+    def apart(self) -> Reader:
+        """See Database. A read here waits for other reads only, and they are short."""
+        return self
 
     def take(self, name: str) -> bool:
         """See Database. One process has the file's gateway, so it is a matter among its tasks."""
