@@ -30,9 +30,7 @@ class SqliteDatabase:
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.execute("PRAGMA foreign_keys=ON")
             self._connection.executescript(schema.tables)
-            for table, column, kind in schema.later:
-                if not any(each[1] == column for each in self._connection.execute(f"PRAGMA table_info({table})")):
-                    self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+            self._add(schema.later)
             path.chmod(0o600)
             self._reader = sqlite3.connect(path, check_same_thread=False, timeout=_WAIT_S)
             self._reader.row_factory = sqlite3.Row
@@ -73,6 +71,14 @@ class SqliteDatabase:
         with self._lock, self._reading:
             self._reader.close()
             self._connection.close()
+
+    def _add(self, columns: Iterable[tuple[str, str, str]]) -> None:
+        with self._connection as database:
+            # IMMEDIATE: two processes that start together do not both add one.
+            database.execute("BEGIN IMMEDIATE")
+            for table, column, kind in columns:
+                if not any(each[1] == column for each in database.execute(f"PRAGMA table_info({table})")):
+                    database.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
     @contextmanager
     def _said(self) -> Iterator[None]:
