@@ -48,8 +48,9 @@ async def addresses(host: str) -> int:
 
 
 @asynccontextmanager
-async def watched_fleet(settings: Settings, meter: Meter) -> AsyncIterator[None]:
-    """Counts while it is open, if the settings name a host to count by."""
+async def watched_fleet(settings: Settings, meter: Meter, resolve: Resolve = addresses) -> AsyncIterator[None]:
+    """Counts while it is open, if the settings name a host to count by; for the first time before it is, because the
+    ledger bills what was down for as many engines as there are."""
     cost = settings.cost
     if cost.engines_host is None:
         yield
@@ -59,7 +60,9 @@ async def watched_fleet(settings: Settings, meter: Meter) -> AsyncIterator[None]
         with closing(open_database(settings.home, settings.database_url)) as ledger:
             scaling.note(ledger, Change(time.time(), socket.gethostname(), size.engines, size.gateways, accelerators))
 
-    task = asyncio.create_task(Fleet(meter, cost.engines_host, cost.gateways_host, note).keep_current())
+    fleet = Fleet(meter, cost.engines_host, cost.gateways_host, note, resolve)
+    await fleet.look()
+    task = asyncio.create_task(fleet.keep_current())
     try:
         yield
     finally:
@@ -79,10 +82,10 @@ class Fleet:
         self._silent = False
 
     async def keep_current(self) -> None:
-        """Forever."""
+        """Forever, after a first look."""
         while True:
-            await self.look()
             await asyncio.sleep(EVERY_S)
+            await self.look()
 
     async def look(self) -> None:
         """Once."""

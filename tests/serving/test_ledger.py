@@ -1,6 +1,7 @@
 """The ledger, in SQLite and in PostgreSQL: what was written is there, what was killed is settled, old ones are kept."""
 
 import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from serving.accounting.ledger.importing import import_file
 from serving.accounting.ledger.opening import existing_database
 from serving.accounting.ledger.queries import spent
 from serving.accounting.ledger.retention import Retention
+from serving.accounting.ledger.scaling import Change, changes, note
 from serving.accounting.ledger.schema import VERSION
 from serving.accounting.ledger.sqlite import SqliteDatabase
 from serving.accounting.ledger.statement import statement
@@ -196,6 +198,21 @@ def test_a_ledger_file_is_taken_over_once_and_stays_as_it_is(
     assert import_file(path, into) == 1
     assert import_file(path.with_name("none.db"), into) == 0
     assert not path.with_name("none.db").exists()
+
+
+def test_the_fleets_changes_are_taken_over_once_and_grow_old(open_ledger: Open, tmp_path: Path) -> None:
+    path, into = tmp_path / "home" / "ledger.db", open_ledger()
+    made = [Change(1_000_000.1 + 86_400 * day, "g", day, 2, day / 3) for day in range(4)]
+    with closing(SqliteDatabase(path)) as old:
+        for change in made:
+            note(old, change)
+    own = Change(1_000_000.1 + 86_400, "another", 1, 1, 1.0)
+    note(into, own)
+    for _ in range(2):
+        import_file(path, into, since=1_000_001)
+        assert sorted(changes(into, 0.0, 1e12), key=lambda each: (each.at, each.gateway)) == [own, *made[1:]]
+    Retention(days=1.5).apply(into, made[3].at)
+    assert changes(into, 0.0, 1e12) == made[2:]
 
 
 def test_a_run_whose_import_was_broken_off_is_taken_anew(open_ledger: Open, tmp_path: Path) -> None:
