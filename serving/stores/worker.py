@@ -108,13 +108,15 @@ class Worker:
     async def _withdraw(self, owner: Caller, knowledge: str, found: Attachment) -> None:
         # Removed or cancelled while we were at it. If it was attached anew, the next round puts it right.
         now = await self._attachments.find(found.store_id, found.file_id)
-        if now is not None and now.status == "in_progress":
+        if now is not None and now.status == "in_progress" and await self._attachments.has_store(found.store_id):
             return
-        with suppress(NotFound):
-            await self._knowledge.remove(owner, knowledge, found.source)
-            empty = not await self._knowledge.documents(owner, knowledge)
-            if empty and not await self._attachments.has_store(found.store_id):
-                await self._knowledge.drop(owner, knowledge)
+        # After whoever removes the store, so that what was ingested behind their back does not outlive it.
+        async with self._attachments.removing(found.store_id):
+            with suppress(NotFound):
+                await self._knowledge.remove(owner, knowledge, found.source)
+                empty = not await self._knowledge.documents(owner, knowledge)
+                if empty and not await self._attachments.claimed(owner.tenant, knowledge):
+                    await self._knowledge.drop(owner, knowledge)
 
     async def _sweep_often(self) -> None:
         while True:
