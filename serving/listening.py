@@ -39,7 +39,7 @@ class Server(Section):
     send_timeout_s: float = Field(
         60,
         gt=0,
-        description="Seconds in which a client takes nothing of an answer that waits for it, after which its request is "
-        "ended in the engine too and the connection is closed; what it took is metered. A slow reader is not cut.",
+        description="Seconds in which a client takes nothing of an answer that waits for it, after which its request "
+        "is ended, in the engine too, and the connection closed; what it took is metered. A slow reader is not cut.",
     )
     shutdown_s: float = Field(20, ge=0, description="Seconds that running requests get to finish at shutdown.")

@@ -43,7 +43,11 @@ class Attachment:
 
 
 _USE = "UPDATE stores SET last_active_at = ? WHERE id = ? AND expired = 0"
-_OPEN = "EXISTS (SELECT 1 FROM stores WHERE id = store_id AND expired = 0)"
+_FINISH = (
+    "UPDATE attachments SET status = ?, error_code = ?, error_message = ? "
+    "WHERE store_id = ? AND file_id = ? AND attempt = ? AND status = 'in_progress' "
+    "AND EXISTS (SELECT 1 FROM stores WHERE id = store_id AND expired = 0)"
+)
 _LOOKED_AT = 50  # more than gateways are at work at a time
 _ATTACH = (
     "INSERT INTO attachments VALUES (?,?,?,?,?,'in_progress',NULL,NULL,?,?,?) "
@@ -134,12 +138,8 @@ class Attachments:
         """Ingestion is done. False if the file was removed, cancelled or attached anew meanwhile."""
         status: Status = "completed" if error is None else "failed"
         code, message = error or (None, None)
-        statement = (
-            "UPDATE attachments SET status = ?, error_code = ?, error_message = ? "
-            "WHERE store_id = ? AND file_id = ? AND attempt = ? AND status = 'in_progress' AND " + _OPEN
-        )
         values = (status, code, message, found.store_id, found.file_id, found.attempt)
-        return bool(await self._database.write((statement, values)))
+        return bool(await self._database.write((_FINISH, values)))
 
     async def take_waiting(self, after: str) -> tuple[Attachment, Row] | None:
         """The next file to ingest with its store's row, and the turn to do so, which other gateways leave to us until

@@ -43,7 +43,7 @@ async def ingested(shop: Shop, home: Path, broken: bool) -> tuple[str, str]:
         worker.start()
         try:
             async with asyncio.timeout(10):
-                while any(each.status == "in_progress" for each in await attachments.of_store(store)):
+                while any(each.status == "in_progress" for each in await attachments.of_store(store)):  # noqa: ASYNC110  # no event for it
                     await asyncio.sleep(0.01)
         finally:
             await worker.stop()

@@ -65,18 +65,18 @@ class Wire(asyncio.Transport):
 
 @pytest.mark.parametrize("takes", [0, 1])
 async def test_a_slow_reader_is_not_cut_and_one_that_stands_still_is(takes: int, tmp_path: Path) -> None:
-    settings = settings_for(tmp_path, server={"send_timeout_s": 0.2})
+    settings = settings_for(tmp_path, server={"send_timeout_s": 0.15})
     async with running(settings) as stack:
         protocol = HotProtocol(http_config(create_app(stack.gateway), settings.server), ServerState(), {})
         wire = Wire()
         protocol.connection_made(wire)
         protocol.pause_writing()
-        for _ in range(30):
+        for _ in range(20):
             await asyncio.sleep(0.02)
             wire.unread -= takes
         assert wire.aborted == (takes == 0)
         protocol.resume_writing()
         wire.aborted = False
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.2)
         assert not wire.aborted
-        protocol.connection_lost(None)
+        protocol.connection_lost(ConnectionResetError())

@@ -1,4 +1,4 @@
-"""A vector store that is removed, by hand or because its time is over, while others list it, fill it, or remove it too."""
+"""A vector store that is removed, by hand or by its expiry, while others list it, fill it, or remove it too."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -57,7 +57,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
 
 
 async def stores_of(shop: Shop) -> list[Any]:
-    return list((await shop.stores.vector_stores.page(LOCAL_OPERATOR, Page(20, "asc", None, None)))["data"])
+    return list((await shop.stores.vector_stores.page(LOCAL_OPERATOR, Page(descending=False)))["data"])
 
 
 async def settled(shop: Shop) -> list[str]:
@@ -150,6 +150,6 @@ async def test_two_who_delete_do_not_take_what_came_after(shop: Shop) -> None:
 
 async def refilled(shop: Shop, old: set[str]) -> str:
     """A store of the same name, once the name is free."""
-    while old & {each["id"] for each in await stores_of(shop)}:
+    while old & {each["id"] for each in await stores_of(shop)}:  # noqa: ASYNC110  # no event for it
         await asyncio.sleep(0.01)
     return await shop.filled(await shop.upload(), name="kettles")

@@ -40,7 +40,9 @@ def import_file(path: Path, into: Database, since: float = 0.0) -> int:
         there = {run_id for (run_id,) in into.rows("SELECT run_id FROM runs")}
         runs = [run_id for (run_id,) in old.rows(_ENDED, (since,)) if run_id not in there]
         count = sum(_take(old, into, run_id) for run_id in runs)
-        for change in sorted(set(changes(old, since, _EVER)) - set(changes(into, since, _EVER)), key=lambda one: one.at):
+        for change in sorted(
+            set(changes(old, since, _EVER)) - set(changes(into, since, _EVER)), key=lambda one: one.at
+        ):
             note(into, change)
     except Unwritten as error:
         raise LedgerError(
