@@ -156,7 +156,7 @@ class Completions:
     async def _whole(
         self, trace: Trace, response: EngineResponse, retrieval: Retrieval | None, reply: Reply
     ) -> Sequence[str]:
-        answer = await read_answer(trace, response)
+        answer = await read_answer(trace, response, "choices")
         trace.leave_engine(tokens_of(answer.get("usage")))
         cited = None
         trace.cut = any(choice.get("finish_reason") == "length" for choice in answer["choices"])
