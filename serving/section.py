@@ -19,12 +19,12 @@ def _host(name: str) -> str:
 def _url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        name = parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
     except ValueError:  # a port or a bracket
-        whole = False
-    if not whole:
+        name = None
+    if not name:
         raise ValueError("that is no URL such as http://engine:8000")
-    _host(parts.hostname or "")
+    _host(name)
     return url
 
 

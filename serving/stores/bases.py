@@ -115,7 +115,7 @@ class Bases:
 
     async def delete(self, caller: Caller, base: Base) -> None:
         """The store goes last: should a step before fail, it is still listed and can be deleted again. Until then it
-        has its name, so that nobody else's documents are under it, and what is being ingested for it finds it closed."""
+        keeps its name, so that nobody else's documents are under it, and what is ingested for it finds it closed."""
         await self._database.write((_CLOSE, (base.id, None)), (_DETACH, (base.id,)))
         async with self._database.turn(turn_of(base.id)):
             row = await self._database.row(_BY_ID, base.id)

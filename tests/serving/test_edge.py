@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yarl
 
 from serving.auth import EVERYONE
 from tests.serving.gateways import Running, running, settings_for
@@ -55,6 +56,7 @@ def _body(**fields: Any) -> bytes:
         ("PUT", "/v1/breakeven/knowledge/books/documents/a%00b.md", b"# x", 400),
         ("POST", "/v1/chat/completions", _body(metadata=_deep(300)), 400),
         ("POST", "/v1/chat/completions", _body(response_format=_deep(300)), 400),
+        ("POST", "/v1/responses", _body(input="x", text=_deep(300)), 400),
         ("POST", "/v1/chat/completions", _body(model="books", messages=_parts({"type": "text", "text": 5})), 400),
     ],
 )
@@ -187,6 +189,17 @@ async def test_a_stream_that_the_gateways_end_cuts_says_so(tmp_path: Path) -> No
         await reading
     assert b"shutting_down" in b"".join(received)
     assert b"[DONE]" not in b"".join(received)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "chat/%63ompletions", "responses"])
+async def test_an_answer_that_the_gateways_end_cuts_is_a_503(tmp_path: Path, path: str) -> None:
+    body = {"model": "plain", "messages": ASK, "input": "x"}
+    async with aiohttp.ClientSession() as http:
+        async with running(settings_for(tmp_path, engine={"simulated_ttft_s": 30}, server={"shutdown_s": 0})) as stack:
+            asking = asyncio.ensure_future(http.post(yarl.URL(f"{stack.url}/v1/{path}", encoded=True), json=body))
+            await asyncio.sleep(0.3)
+        async with await asking as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (503, "shutting_down")
 
 
 async def test_not_ready_while_the_engine_is_down(stack: Running) -> None:
