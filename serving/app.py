@@ -97,7 +97,10 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return error_response(InternalError("the gateway failed; its log has the details"))
+    answer = error_response(InternalError("the gateway failed; its log has the details"))
+    # uvicorn does that after any exception; a client that is not told sends its next request into nothing.
+    answer.headers["connection"] = "close"
+    return answer
 
 
 def check_bind(server: ServerSettings, keys: KeyStore) -> None:

@@ -10,8 +10,12 @@ from typing import Any
 import aiohttp
 import pytest
 import yarl
+from uvicorn.server import ServerState
 
+from serving.app import create_app, http_config
 from serving.auth import EVERYONE
+from serving.listening import Server
+from serving.routes.hot import HotProtocol
 from tests.serving.gateways import Running, running, settings_for
 
 ASK: Any = [{"role": "user", "content": "rain gauge holds how much water"}]
@@ -56,6 +60,8 @@ def _body(**fields: Any) -> bytes:
         ("PUT", "/v1/breakeven/knowledge/books/documents/a%00b.md", b"# x", 400),
         ("POST", "/v1/chat/completions", _body(metadata=_deep(300)), 400),
         ("POST", "/v1/chat/completions", _body(response_format=_deep(300)), 400),
+        ("POST", "/v1/breakeven/adapters/none/rollback", b"{}", 404),
+        ("POST", "/v1/breakeven/adapters/none/promote", b'{"version": "1"}', 404),
         ("POST", "/v1/responses", _body(input="x", text=_deep(300)), 400),
         ("POST", "/v1/chat/completions", _body(model="books", messages=_parts({"type": "text", "text": 5})), 400),
     ],
@@ -164,6 +170,24 @@ async def test_without_keys_a_web_page_from_elsewhere_is_refused(
         headers = {header: value, "authorization": f"Bearer {bearer}"}
         async with http.get(f"{stack.url}/v1/models", headers=headers) as response:
             assert response.status == 200
+
+
+async def test_a_fault_of_ours_says_that_it_ends_the_connection() -> None:
+    app, settings = create_app(), Server.model_validate({})
+
+    async def fail() -> None:
+        raise RuntimeError("a fault")
+
+    app.add_api_route("/fault", fail)
+    config = http_config(app, settings)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: HotProtocol(config, ServerState(), {}), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/fault"
+    async with aiohttp.ClientSession() as http:
+        for _ in range(3):
+            async with http.get(url) as response:
+                assert (response.status, response.headers["connection"]) == (500, "close")
+    server.close()
 
 
 async def test_not_ready_until_the_documents_are_in(stack: Running) -> None:
