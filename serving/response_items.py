@@ -33,8 +33,8 @@ _NOT_OFFERED: Mapping[str, str] = {
     "image": "the served models give text only",
     "access_programs": "they are programs of OpenAI's",
 }
-_TOOLS = frozenset({"function", "custom"})
-_PARTS = frozenset({"input_text", "output_text", "refusal", "text", "reasoning_text", "summary_text"})
+_TOOLS = ("function", "custom")
+_PARTS = ("input_text", "output_text", "refusal", "text", "reasoning_text", "summary_text")
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,8 @@ class SharedPurse:
             await self._woken.wait()
             self._woken.clear()
             try:
-                # To its end, whoever ends us: what is cut off while it is committed may be kept, and would be written twice.
+                # To its end, whoever ends us: what is cut off while it is committed may be kept, and then it would be
+                # written twice.
                 await asyncio.shield(self.write())
             except StoreUnavailable as error:
                 logger.error("budgets: %d costs wait to be written: %s", len(self._ended), error)

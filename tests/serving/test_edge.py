@@ -60,6 +60,13 @@ def _body(**fields: Any) -> bytes:
         ("PUT", "/v1/breakeven/knowledge/books/documents/a%00b.md", b"# x", 400),
         ("POST", "/v1/chat/completions", _body(metadata=_deep(300)), 400),
         ("POST", "/v1/chat/completions", _body(response_format=_deep(300)), 400),
+        # A list, where a text is looked up.
+        ("POST", "/v1/chat/completions", _body(messages=_parts({"type": []})), 400),
+        ("POST", "/v1/chat/completions", _body(messages=[{"role": [], "content": "x"}]), 400),
+        ("POST", "/v1/responses", _body(input="x", tools=[{"type": []}]), 501),
+        ("POST", "/v1/responses", _body(input=[{"role": "user", "content": [{"type": []}]}]), 400),
+        ("POST", "/v1/vector_stores/books/search", b'{"query": "x", "filters": {"type": []}}', 400),
+        ("POST", "/v1/vector_stores/books/search", b'{"query": "x", "ranking_options": {"ranker": []}}', 400),
         ("POST", "/v1/breakeven/adapters/none/rollback", b"{}", 404),
         ("POST", "/v1/breakeven/adapters/none/promote", b'{"version": "1"}', 404),
         ("POST", "/v1/responses", _body(input="x", text=_deep(300)), 400),
