@@ -1,4 +1,4 @@
-"""Settings of how the engine is shared: among requests at once, among tenants, and by what each may spend."""
+"""How the engine is shared: among requests at once, among tenants, and by what each may ask and spend."""
 
 from decimal import Decimal
 
@@ -42,6 +42,26 @@ class Budget(Section):
     def unlimited(self) -> bool:
         """Nothing is held for a request where all budgets are so."""
         return self.usd_per_day is None and self.usd_per_month is None
+
+
+class RateLimits(Section):
+    """How much a key may ask in a minute."""
+
+    requests_per_minute: int | None = Field(
+        None, ge=1, le=1_000_000, strict=True, description="Requests per minute; without it there is no limit."
+    )
+    tokens_per_minute: int | None = Field(
+        None,
+        ge=1,
+        le=100_000_000,
+        strict=True,
+        description="Tokens per minute, of prompts and answers; without it there is no limit.",
+    )
+
+    @property
+    def unlimited(self) -> bool:
+        """Such a key has none."""
+        return self.requests_per_minute is None and self.tokens_per_minute is None
 
 
 class Tenant(Section):

@@ -12,6 +12,7 @@ import pytest
 from serving.auth import LOCAL_OPERATOR, MAX_AGE_S, REFRESH_S, KeyRefused, KeyStore, open_keys
 from serving.database.opening import shared_database
 from serving.errors import Forbidden, StoreUnavailable, Unauthenticated
+from serving.sharing import RateLimits
 from tests.servers import Cluster
 
 Open = Callable[[], KeyStore]
@@ -86,7 +87,7 @@ def test_a_change_that_waits_for_another_process_holds_up_no_request(tmp_path: P
     key = keys.create("acme", [], "user")
     with closing(sqlite3.connect(tmp_path / "keys.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        changing = threading.Thread(target=keys.set_rate, args=(key.split("-")[1], 5))
+        changing = threading.Thread(target=keys.set_rates, args=(key.split("-")[1], RateLimits(requests_per_minute=5)))
         changing.start()
         time.sleep(REFRESH_S + 0.1)
         asking = threading.Thread(target=keys.authenticate, args=(f"Bearer {key}",))
@@ -96,7 +97,7 @@ def test_a_change_that_waits_for_another_process_holds_up_no_request(tmp_path: P
         other.execute("ROLLBACK")
     changing.join()
     assert not waits
-    assert keys.authenticate(f"Bearer {key}").requests_per_minute == 5
+    assert keys.authenticate(f"Bearer {key}").rates == RateLimits(requests_per_minute=5)
 
 
 def test_the_secret_is_not_in_the_file(tmp_path: Path) -> None:

@@ -1,0 +1,199 @@
+"""Buckets that are taken from before it is known how much: never twice what fills up once, in memory and shared."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.database.opening import shared_database
+from serving.rates.buckets import MOST_DEBT, Bucket, Buckets, LocalBuckets, gap
+from serving.rates.shared import SCHEMA, SharedBuckets
+from tests.servers import Cluster
+
+SECOND = 60  # the limit with which one more becomes possible each second
+
+
+class Clock:
+    """Seconds."""
+
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["in memory", "postgresql"])
+async def both(request: pytest.FixtureRequest) -> AsyncIterator[list[Buckets]]:
+    """The same buckets, as two gateways have them."""
+    with ExitStack() as stack:
+        if request.param == "in memory":
+            yield [LocalBuckets(time.monotonic)] * 2
+            return
+        cluster: Cluster = request.getfixturevalue("postgres")
+        cluster.empty()
+        found: list[Buckets] = []
+        for _ in range(2):
+            database = stack.enter_context(shared_database(cluster.url()))
+            assert database is not None
+            database.prepare(SCHEMA)
+            found.append(stack.enter_context(closing(SharedBuckets(database))))
+        yield found
+
+
+async def left(buckets: Buckets, limit: int, account: str = "k") -> int:
+    return (await buckets.take(account, limit, 0)).left
+
+
+async def settled(buckets: Buckets, limit: int, low: int, account: str = "k") -> int:
+    """What is left once it is at least `low`: sharing gateways are told a moment later."""
+    async with asyncio.timeout(5):
+        while (found := await left(buckets, limit, account)) < low:
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def test_of_many_at_once_no_more_is_taken_than_there_is(both: list[Buckets]) -> None:
+    began = time.monotonic()
+    taken = await asyncio.gather(*(both[number % 2].take("k", 100, 7) for number in range(40)))
+    assert 14 <= sum(each.admitted for each in taken) <= 14 + (time.monotonic() - began) * 100 / 60 / 7 + 1
+    assert {each.missing // gap(100) // 7 for each in taken if not each.admitted} <= {13, 14}
+    refused = next(each for each in taken if not each.admitted)
+    assert 0 < refused.retry_s <= 7 * 60 / 100
+
+
+async def test_what_was_not_used_is_there_again_and_what_was_used_beyond_is_gone(both: list[Buckets]) -> None:
+    limit = 1_000_000
+    first, second = await both[0].take("k", limit, 800_000), await both[1].take("k", limit, 100_000)
+    began = time.monotonic()
+    both[1].settle(first, 200_000)
+    assert 700_000 <= await settled(both[0], limit, 700_000) <= 700_000 + (time.monotonic() - began + 1) * limit / 60
+    both[0].settle(second, 100_000)  # exactly what was thought
+    third = await both[0].take("k", limit, 1)
+    both[0].settle(third, 2 * limit)
+    async with asyncio.timeout(5):
+        while await left(both[1], limit):
+            await asyncio.sleep(0.01)
+    refused = await both[1].take("k", limit, 1)
+    assert not refused.admitted
+    assert 60 < refused.retry_s <= 120
+
+
+async def test_settling_twice_and_for_nobody_gives_no_more_than_a_full_bucket(both: list[Buckets]) -> None:
+    for _ in range(2):
+        taken = await both[0].take("k", SECOND, 60)
+        for _ in range(3):
+            both[0].settle(taken, 0)
+        assert await settled(both[1], SECOND, 60) == 60
+    both[0].settle(Bucket("nobody", SECOND, 60, 0, admitted=True, mark=10**25), 0)
+    both[0].settle(Bucket("nobody", SECOND, 0, 0, admitted=True), 10)
+    assert await settled(both[1], SECOND, 45, "nobody") <= 60
+
+
+async def test_a_monstrous_usage_closes_a_bucket_for_an_hour_and_breaks_nothing(both: list[Buckets]) -> None:
+    taken = await both[0].take("k", 1, 1)
+    both[0].settle(taken, 10**30)
+    async with asyncio.timeout(5):
+        while (refused := await both[1].take("k", 1)).retry_s < 100:
+            await asyncio.sleep(0.01)
+    assert refused.retry_s <= MOST_DEBT / 1e9 + 60
+
+
+async def test_what_was_given_back_may_outgrow_64_bits(postgres: Cluster) -> None:
+    postgres.empty()
+    with shared_database(postgres.url()) as database:
+        assert database is not None
+        database.prepare(SCHEMA)
+        with closing(SharedBuckets(database)) as buckets:
+            await buckets.take("k", SECOND, 1)
+            database.write([("UPDATE buckets SET returned = ?", (10**25,))])
+            taken = await buckets.take("k", SECOND, 50)
+            assert taken.mark > 10**25
+            buckets.settle(taken, 0)
+            assert await settled(buckets, SECOND, 59) <= 60
+
+
+async def test_what_filled_up_again_by_itself_is_not_given_back() -> None:
+    clock = Clock()
+    buckets = LocalBuckets(clock)
+    taken = await buckets.take("k", SECOND, 60)
+    clock.now += 45  # 15 are still missing because of it
+    assert await left(buckets, SECOND) == 45
+    buckets.settle(taken, 10)
+    assert await left(buckets, SECOND) == 60
+    again = await buckets.take("k", SECOND, 60)
+    clock.now += 60
+    other = await buckets.take("k", SECOND, 60)
+    buckets.settle(again, 0)  # the bucket was full: nothing of it is missing any more
+    assert await left(buckets, SECOND) == 0
+    buckets.settle(other, 0)
+    assert await left(buckets, SECOND) == 60
+
+
+async def test_holds_that_are_given_back_in_turns_make_no_second_bucket() -> None:
+    """Whoever holds, lets go and holds again must not have several holds upon the same part of the bucket."""
+    clock = Clock()
+    buckets = LocalBuckets(clock)
+    first, second = await buckets.take("k", SECOND, 30), await buckets.take("k", SECOND, 30)
+    buckets.settle(first, 0)
+    third = await buckets.take("k", SECOND, 30)
+    clock.now += 45
+    buckets.settle(second, 0)
+    more = await buckets.take("k", SECOND, 45)
+    buckets.settle(third, 0)
+    assert (more.admitted, await left(buckets, SECOND)) == (True, 15)
+
+
+@dataclass
+class Taking:
+    """One that was admitted: when, and how much it came to, or is thought to."""
+
+    at: float
+    bucket: Bucket
+    used: int
+
+
+STEP = st.tuples(
+    st.sampled_from([0, 0, 0.5, 1, 7, 30, 59, 60, 61, 200]),  # seconds before it
+    st.one_of(st.none(), st.integers(1, 60)),  # how much is taken, or that something is settled
+    st.integers(0, 5),  # which of those that run
+    st.floats(0, 1),  # how much of what it took it came to
+)
+
+
+@given(st.lists(STEP, max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_no_window_of_time_ever_has_more_than_it_may(steps: list[tuple[float, int | None, int, float]]) -> None:
+    clock = Clock()
+    buckets: Any = LocalBuckets(clock)
+    running: list[Taking] = []
+    every: list[Taking] = []
+    for wait, amount, which, share in steps:
+        clock.now += wait
+        if amount is not None:
+            bucket = now(buckets.take("k", SECOND, amount))
+            if bucket.admitted:
+                running.append(Taking(clock.now, bucket, amount))
+                every.append(running[-1])
+        elif running:
+            ended = running.pop(which % len(running))
+            ended.used = int(ended.bucket.amount * share)
+            buckets.settle(ended.bucket, ended.used)
+    for first, since in enumerate(every):
+        used = 0
+        for until in every[first:]:
+            used += until.used
+            assert used <= SECOND + (until.at - since.at)
+
+
+def now(taking: Any) -> Bucket:
+    """The result of a coroutine that never waits."""
+    with pytest.raises(StopIteration) as done:
+        taking.send(None)
+    found: Bucket = done.value.value
+    return found
