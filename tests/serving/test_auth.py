@@ -100,6 +100,32 @@ def test_a_change_that_waits_for_another_process_holds_up_no_request(tmp_path: P
     assert keys.authenticate(f"Bearer {key}").rates == RateLimits(requests_per_minute=5)
 
 
+def test_keys_from_before_there_were_limits_of_tokens(open_store: Open) -> None:
+    old = open_store()
+    key = old.create("acme", [], "user", rates=RateLimits(requests_per_minute=7))
+    old._database.write([("ALTER TABLE keys DROP COLUMN tokens_per_minute", ())])
+    keys, id = open_store(), key.split("-")[1]
+    assert keys.authenticate(f"Bearer {key}").rates == RateLimits(requests_per_minute=7)
+    for given, expected in (
+        (RateLimits(tokens_per_minute=500), RateLimits(requests_per_minute=7, tokens_per_minute=500)),
+        (RateLimits(requests_per_minute=None), RateLimits(tokens_per_minute=500)),
+        (RateLimits(tokens_per_minute=None), None),
+    ):
+        keys.set_rates(id, given)
+        assert keys.authenticate(f"Bearer {key}").rates == expected
+    with pytest.raises(KeyRefused):
+        keys.set_rates(id, RateLimits(tokens_per_minute=5), "rival")
+
+
+def test_a_column_that_a_newer_gateway_adds_breaks_nobody_s_keys(open_store: Open) -> None:
+    keys, newer = open_store(), open_store()
+    for _ in range(20):
+        keys.create("acme", [], "user")  # each reads all of them, by a statement that is prepared in the end
+    newer._database.write([("ALTER TABLE keys ADD COLUMN later TEXT", ())])
+    assert len(keys.list()) == 20
+    assert keys.authenticate(f"Bearer {keys.create('acme', [], 'user')}").tenant == "acme"
+
+
 def test_the_secret_is_not_in_the_file(tmp_path: Path) -> None:
     key = open_keys(tmp_path).create("acme", [], "user")
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())

@@ -53,7 +53,7 @@ async def left(buckets: Buckets, limit: int, account: str = "k") -> int:
 async def settled(buckets: Buckets, limit: int, low: int, account: str = "k") -> int:
     """What is left once it is at least `low`: sharing gateways are told a moment later."""
     async with asyncio.timeout(5):
-        while (found := await left(buckets, limit, account)) < low:
+        while (found := await left(buckets, limit, account)) < low:  # noqa: ASYNC110  # no event for it
             await asyncio.sleep(0.01)
     return found
 
@@ -77,7 +77,7 @@ async def test_what_was_not_used_is_there_again_and_what_was_used_beyond_is_gone
     third = await both[0].take("k", limit, 1)
     both[0].settle(third, 2 * limit)
     async with asyncio.timeout(5):
-        while await left(both[1], limit):
+        while await left(both[1], limit):  # noqa: ASYNC110  # no event for it
             await asyncio.sleep(0.01)
     refused = await both[1].take("k", limit, 1)
     assert not refused.admitted
@@ -99,7 +99,7 @@ async def test_a_monstrous_usage_closes_a_bucket_for_an_hour_and_breaks_nothing(
     taken = await both[0].take("k", 1, 1)
     both[0].settle(taken, 10**30)
     async with asyncio.timeout(5):
-        while (refused := await both[1].take("k", 1)).retry_s < 100:
+        while (refused := await both[1].take("k", 1)).retry_s < 100:  # noqa: ASYNC110  # no event for it
             await asyncio.sleep(0.01)
     assert refused.retry_s <= MOST_DEBT / 1e9 + 60
 
@@ -167,7 +167,7 @@ STEP = st.tuples(
 
 
 @given(st.lists(STEP, max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_window_of_time_ever_has_more_than_it_may(steps: list[tuple[float, int | None, int, float]]) -> None:
     clock = Clock()
     buckets: Any = LocalBuckets(clock)

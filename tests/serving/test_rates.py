@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 from serving.auth import EVERYONE, Caller
 from serving.database.opening import shared_database
 from serving.errors import StoreUnavailable
-from serving.rates.opening import open_rates
 from serving.rates.buckets import LocalBuckets
+from serving.rates.opening import open_rates
 from serving.rates.rates import RateLimited, Rates
 from serving.sharing import RateLimits
 from tests.servers import Cluster

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from serving.auth import EVERYONE, MAX_AGE_S
+from serving.sharing import RateLimits
 from serving.stores.blobs import PART_BYTES
 from tests.servers import Cluster
 from tests.serving.gateways import Running, running, settings_for
@@ -101,6 +102,20 @@ async def test_files_and_vector_stores_of_one_are_the_other_s_at_once(two: Two) 
     assert (await two.call(0, "DELETE", f"/files/{file}")).json()["deleted"]
     assert (await two.call(1, "GET", f"/files/{file}/content")).status_code == 404
     assert (await two.call(1, "GET", f"/vector_stores/{store}/files")).json()["data"] == []
+
+
+async def test_tokens_per_minute_are_counted_over_both(two: Two) -> None:
+    """Of any number at once as many are answered as could all use their limit, wherever they are sent."""
+    rates = RateLimits(tokens_per_minute=6_000)
+    key = two.gateways[0].gateway.keys.create("acme", [EVERYONE], "user", rates=rates)
+    await two.known(1, key)
+    ask = {"model": "plain", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 1_100}
+    for _ in range(2):  # the first five gave back what they did not use
+        asked = (two.call(number % 2, "POST", "/chat/completions", key, json=ask) for number in range(16))
+        answers = await asyncio.gather(*asked)
+        assert Counter(each.status_code for each in answers) == {200: 5, 429: 11}
+        assert {each.json()["error"]["code"] for each in answers if each.status_code == 429} == {"rate_limit_exceeded"}
+        await asyncio.sleep(0.5)
 
 
 async def test_the_bytes_come_back_as_they_were(two: Two, servers: tuple[str, Cluster]) -> None:
