@@ -1,6 +1,7 @@
 """How the engine is shared: among requests at once, among tenants, and by what each may ask and spend."""
 
 from decimal import Decimal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -47,20 +48,13 @@ class Budget(Section):
 class RateLimits(Section):
     """How much a key may ask in a minute."""
 
-    requests_per_minute: int | None = Field(
-        None, ge=1, le=1_000_000, strict=True, description="Requests per minute; without it there is no limit."
-    )
-    tokens_per_minute: int | None = Field(
-        None,
-        ge=1,
-        le=100_000_000,
-        strict=True,
-        description="Tokens per minute, of prompts and answers; without it there is no limit.",
-    )
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+    # Of prompts and answers.
+    tokens_per_minute: Annotated[int, Field(ge=1, le=100_000_000, strict=True)] | None = None
 
     @property
     def unlimited(self) -> bool:
-        """Such a key has none."""
+        """Neither is set."""
         return self.requests_per_minute is None and self.tokens_per_minute is None
 
 

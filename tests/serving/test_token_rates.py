@@ -79,6 +79,7 @@ def test_what_a_request_says_that_it_needs() -> None:
     assert need_of(ASK, 3).stated == HELD + 20
     assert need_of({**ASK, "max_completion_tokens": 7}, 1).most == 7  # the newer name wins
     assert need_of({"input": "x", "max_output_tokens": 9}, 1).most == 9
+    odd: Any
     for odd in (None, True, "9", -1, 0, 1.5, [9], {}):
         assert need_of({**ASK, "max_tokens": odd}, 1).most is None
     assert need_of({**ASK, "max_tokens": 2**63}, 2).stated > 2**64
@@ -194,6 +195,7 @@ async def test_what_breaks_off_takes_what_came(tmp_path: Path, stream: bool) -> 
 
 async def test_of_many_at_once_as_many_are_answered_as_could_all_use_their_limit(tmp_path: Path) -> None:
     async with limited(tmp_path, simulated_itl_s=0.05) as key:
+        answers: list[httpx.Response] = []
         for _ in range(2):  # the first five used little, so the next five find room
             answers = await asyncio.gather(
                 *(key.post("chat/completions", {**ASK, "max_tokens": 1_000}) for _ in range(20))
