@@ -3,7 +3,7 @@ database's clock. They are not written to disk for good: after a crash of the da
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from serving.database.protocol import Database, Schema
@@ -46,7 +46,12 @@ class SharedBuckets:
 
     async def take(self, account: str, limit: int, amount: int = 1) -> Bucket:
         """See Buckets. Raises StoreUnavailable."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._take, account, limit, amount)
+        asked = self._threads.submit(self._take, account, limit, amount)
+        try:
+            return await asyncio.wrap_future(asked)
+        except asyncio.CancelledError:
+            asked.add_done_callback(self._put_back)  # its client left, and nobody else will settle it
+            raise
 
     def settle(self, bucket: Bucket, used: int) -> None:
         """See Buckets. What cannot be given back fills up again by itself, within a minute."""
@@ -69,6 +74,10 @@ class SharedBuckets:
         # A row that was removed between the two statements: the next request finds a full bucket.
         missing = max(0, int(found[0]["missing"])) if found else whole(limit)
         return Bucket(account, limit, amount, missing, bool(taken), int(taken[0]["mark"]) if taken else 0)
+
+    def _put_back(self, asked: "Future[Bucket]") -> None:
+        if not asked.cancelled() and asked.exception() is None and asked.result().admitted:
+            self._settle(asked.result(), 0)
 
     def _settle(self, bucket: Bucket, used: int) -> None:
         owed = bucket.owed(used)

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import pytest
 
 from serving.database.opening import shared_database
@@ -112,6 +113,25 @@ async def test_what_others_got_back_counts_in_postgresql_too_and_may_outgrow_64_
             database.write([("UPDATE buckets SET returned = returned + ?", (45 * gap(SECOND),))])
             buckets.settle(taken, 0)  # 6 of what it took can still be missing because of it
             assert await settled(buckets, SECOND, 15) <= 15 + (time.monotonic() - began)
+
+
+async def test_what_was_taken_for_a_client_that_left_while_postgresql_was_asked_is_put_back(postgres: Cluster) -> None:
+    postgres.empty()
+    with shared_database(postgres.url()) as database, psycopg.connect(postgres.url()) as other:
+        assert database is not None
+        database.prepare(SCHEMA)
+        with closing(SharedBuckets(database)) as buckets:
+            await buckets.take("k", SECOND, 0)
+            other.execute("SELECT 1 FROM breakeven_gateway.buckets FOR UPDATE")
+            asking = asyncio.create_task(buckets.take("k", SECOND, 60))
+            await asyncio.sleep(0.1)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            other.commit()
+            async with asyncio.timeout(5):
+                while not database.rows("SELECT returned FROM buckets")[0]["returned"]:
+                    await asyncio.sleep(0.01)
+            assert await left(buckets, SECOND) == 60
 
 
 async def test_what_filled_up_again_by_itself_is_not_given_back() -> None:
