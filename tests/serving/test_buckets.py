@@ -129,7 +129,7 @@ async def test_what_was_taken_for_a_client_that_left_while_postgresql_was_asked_
             await asyncio.gather(asking, return_exceptions=True)
             other.commit()
             async with asyncio.timeout(5):
-                while not database.rows("SELECT returned FROM buckets")[0]["returned"]:
+                while not database.rows("SELECT returned FROM buckets")[0]["returned"]:  # noqa: ASYNC110  # no event
                     await asyncio.sleep(0.01)
             assert await left(buckets, SECOND) == 60
 
