@@ -1,8 +1,8 @@
 """Gives memory that is free back to the operating system.
 
 On a CPU each batch has a length of its own, so that what one leaves in glibc's heap seldom fits the next, and what lies
-on top of a hole keeps it: trainings of the embedded model were seen with 3.3 and 3.6 GiB of heap, nearly all of it in the
-process's first arena, so that fewer arenas would change nothing.
+on top of a hole keeps it: trainings of the embedded model were seen with 3.3 and 3.6 GiB of heap, all but
+a tenth of it in the process's first arena, so that fewer arenas would change nothing.
 """
 
 import ctypes
