@@ -48,7 +48,7 @@ def keys_create(
         limits = (read_budget(budget or [], warn_at), requests_per_minute or None)
         key = store.create(tenant, group or [EVERYONE], role.value, note, *limits)
     console.print("This key is shown once and stored hashed. From now on every request needs a key.")
-    output.print(key, markup=False)
+    output.print(key)
 
 
 @app.command("list")
