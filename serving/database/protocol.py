@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from retrieval.postgres_client import is_text as is_text
 from serving.errors import BadRequest
 
 Row = Mapping[str, Any]
@@ -57,11 +58,6 @@ def check_text(values: Sequence[Any]) -> None:
     for value in values:
         if isinstance(value, str) and not is_text(value):
             raise BadRequest(f"{value[:100]!a} has characters that are no text (NUL or half a pair); leave them out")
-
-
-def is_text(value: str) -> bool:
-    """Whether a database can keep it."""
-    return "\0" not in value and (value.isascii() or value.encode("utf-8", "replace").decode() == value)
 
 
 def marks(values: Sequence[Any]) -> str:
