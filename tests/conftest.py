@@ -145,6 +145,16 @@ def postgres() -> Iterator[Cluster]:
     cluster.remove()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """Where the test's records are: in files of its own, or in the real PostgreSQL, empty."""
+    if request.param == "sqlite":
+        return None
+    cluster: Cluster = request.getfixturevalue("postgres")
+    cluster.empty()
+    return cluster.url()
+
+
 @pytest.fixture
 def servers(chroma_url: str, postgres: Cluster) -> tuple[str, Cluster]:
     """Both, empty."""

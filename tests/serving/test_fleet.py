@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 
 from breakeven.ledger import app
 from serving.accounting.fleet import Fleet, Size, addresses, watched_fleet
-from serving.accounting.ledger.database import Database, Unwritten
+from serving.accounting.ledger.database import Unwritten
 from serving.accounting.ledger.opening import open_database
 from serving.accounting.ledger.scaling import Change, changes, note
 from serving.accounting.ledger.statement import statement
 from serving.accounting.meter import Meter
-from tests.servers import Cluster
 from tests.serving.books import Clock, Process
 from tests.serving.gateways import settings_for
+from tests.serving.ledgers import Open
 
 
 class Dns:
@@ -155,16 +155,8 @@ async def test_addresses_are_counted_and_not_answers() -> None:
         await addresses("nobody.invalid")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    if request.param == "sqlite":
-        return open_database(tmp_path, None)
-    cluster: Cluster = request.getfixturevalue("postgres")
-    cluster.run_sql("DROP SCHEMA IF EXISTS breakeven_ledger CASCADE")
-    return open_database(tmp_path, cluster.url())
-
-
-def test_changes_are_kept_in_order(ledger: Database) -> None:
+def test_changes_are_kept_in_order(open_ledger: Open) -> None:
+    ledger = open_ledger()
     made = [Change(1_790_000_000.25 + number, "g", number, 2, number / 2) for number in (1, 2, 3)]
     for change in reversed(made):
         note(ledger, change)
@@ -172,7 +164,6 @@ def test_changes_are_kept_in_order(ledger: Database) -> None:
     assert found == made
     assert all(a.at < b.at for a, b in pairwise(found))
     assert changes(ledger, made[0].at, made[1].at) == [made[1]]
-    ledger.close()
 
 
 async def test_a_gateway_notes_what_it_sees_and_the_command_shows_it(tmp_path: Path) -> None:
