@@ -1,7 +1,8 @@
-"""One real stack for all end-to-end tests: `breakeven serve` as a user starts it, with vLLM, Chroma and the adapter.
+"""What tests of several folders share: real servers, and one real stack for all end-to-end tests.
 
-State stays in .breakeven/e2e between runs, so that only the first one converts the model and compiles. A run starts
-the stack once (about a minute) and ends it with Ctrl-C, checking that nothing it started is left.
+The stack is `breakeven serve` as a user starts it, with vLLM, Chroma and the adapter. Its state stays in .breakeven/e2e
+between runs, so that only the first one converts the model and compiles. A run starts the stack once (about a minute)
+and ends it with Ctrl-C, checking that nothing it started is left.
 """
 
 import os

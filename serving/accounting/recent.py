@@ -1,5 +1,6 @@
-"""Finds a request again by its id: who asked, and which version answered. Recent ones from memory, others from the
-ledger, which gets them up to a second late."""
+"""What judging a version needs: a request found again by its id, with who asked and which version answered, and what the
+version's answers cost of late. Recent requests are in memory, others in the ledger, which gets them up to a second
+late."""
 
 from collections import OrderedDict
 from dataclasses import dataclass

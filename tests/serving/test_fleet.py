@@ -51,7 +51,6 @@ def test_gateways_together_bill_every_engine_second(story: list[tuple[int, int, 
         billed = 0.0
         for engines, gateways, seconds in story:
             dns.hosts = {"engines": engines, "gateways": gateways}
-            before = [meter.bill().billed_s for meter in meters]
             for each in fleets:
                 await each.look()
             before = [meter.bill().billed_s for meter in meters]
