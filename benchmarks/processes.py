@@ -22,7 +22,7 @@ _POLL_S = 0.3
 def server(
     command: Sequence[str], ready: str, log: Path, environment: Mapping[str, str], stop_s: float = 30.0
 ) -> Iterator[int]:
-    """Its process id, once `ready` (a URL) answers 200. EndpointError with the last lines of its log if it never does."""
+    """Its process id, once `ready` (a URL) answers 200. EndpointError with its log's last lines if it never does."""
     with process(command, log, environment, stop_s) as child:
         _wait(child, ready, log)
         yield child.pid

@@ -1,6 +1,5 @@
-"""What judging a version needs: a request found again by its id, with who asked and which version answered, and what the
-version's answers cost of late. Recent requests are in memory, others in the ledger, which gets them up to a second
-late."""
+"""What judging a version needs: a request by its id, with who asked and which version answered, and what a version's
+answers cost of late. Recent requests are in memory, others in the ledger, which gets them up to a second late."""
 
 from collections import OrderedDict
 from dataclasses import dataclass

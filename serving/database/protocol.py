@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from retrieval.postgres_client import is_text as is_text
+from retrieval import postgres_client
 from serving.errors import BadRequest
 
 Row = Mapping[str, Any]
 Statement = tuple[str, Sequence[Any]]
+# SQLite would keep more; what moves to PostgreSQL later must fit there.
+is_text = postgres_client.is_text
 
 
 class Contradiction(Exception):
