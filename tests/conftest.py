@@ -24,6 +24,12 @@ COMMAND = Path(sys.executable).parent / "breakeven"
 START_TIMEOUT_S = 600
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test first: side by side, the last file to begin is the one that all wait for."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @dataclass(frozen=True)
 class Stack:
     """A running stack: its address, its process, and everything it printed until it was ready."""
