@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from serving.accounting import fleet as billed
+from serving.accounting import paid_engines as billed
 from serving.engine import fleet as engines
 from serving.engine.http import Connections
 from serving.errors import EngineUnavailable
@@ -72,7 +72,7 @@ async def test_an_address_is_not_looked_up(literal: str) -> None:
 @pytest.mark.parametrize("host", IMPOSSIBLE)
 async def test_a_name_that_cannot_be_is_one_that_is_not_there(host: str) -> None:
     with pytest.raises(socket.gaierror):
-        await billed.addresses(host)
+        await billed.address_count(host)
     assert await engines.addresses(f"http://{host}:8000") == []
     with pytest.raises(EngineUnavailable):
         await Connections(f"http://{host}:8000", {}).connect(5)

@@ -41,14 +41,14 @@ class Size:
 Note = Callable[[Size, float], None]
 
 
-async def addresses(host: str) -> int:
+async def address_count(host: str) -> int:
     """Of IPv4 or IPv6, whichever are more: on a cluster with both a pod has one of each."""
     found = await NAMES.addresses(host, _LOOKUP_S)
     return max(Counter(":" in address for address in found).values())
 
 
 @asynccontextmanager
-async def watched_fleet(settings: Settings, meter: Meter, resolve: Resolve = addresses) -> AsyncIterator[None]:
+async def counted_engines(settings: Settings, meter: Meter, resolve: Resolve = address_count) -> AsyncIterator[None]:
     """Counts while it is open, if the settings name a host to count by; for the first time before it is, because the
     ledger bills what was down for as many engines as there are."""
     cost = settings.cost
@@ -60,9 +60,9 @@ async def watched_fleet(settings: Settings, meter: Meter, resolve: Resolve = add
         with closing(open_database(settings.home, settings.database_url)) as ledger:
             scaling.note(ledger, Change(time.time(), socket.gethostname(), size.engines, size.gateways, accelerators))
 
-    fleet = Fleet(meter, cost.engines_host, cost.gateways_host, note, resolve)
-    await fleet.look()
-    task = asyncio.create_task(fleet.keep_current())
+    engines = PaidEngines(meter, cost.engines_host, cost.gateways_host, note, resolve)
+    await engines.look()
+    task = asyncio.create_task(engines.keep_current())
     try:
         yield
     finally:
@@ -70,11 +70,11 @@ async def watched_fleet(settings: Settings, meter: Meter, resolve: Resolve = add
         await asyncio.gather(task, return_exceptions=True)
 
 
-class Fleet:
+class PaidEngines:
     """Sets the meter to what is there. Until a first answer of the DNS, and while it has none, nothing changes."""
 
     def __init__(
-        self, meter: Meter, engines: str, gateways: str | None, note: Note, resolve: Resolve = addresses
+        self, meter: Meter, engines: str, gateways: str | None, note: Note, resolve: Resolve = address_count
     ) -> None:
         self._meter, self._each = meter, meter.accelerators
         self._engines, self._gateways, self._note, self._resolve = engines, gateways, note, resolve
