@@ -82,7 +82,7 @@ class Completions:
             tool, fields = file_search.take(request.fields, self._runtime.limits)
             if tool is not None:
                 request = replace(request, fields=fields)
-            await trace.admit(request.sequences)
+            await trace.admit(fields, request.sequences)
             question = prompt.query_of(fields["messages"]) if endpoint == "chat" else None
             async with self.routing.admit(trace, request.model, fields.get("user"), question) as served:
                 self._check(trace, served, request)
@@ -156,7 +156,7 @@ class Completions:
     async def _whole(
         self, trace: Trace, response: EngineResponse, retrieval: Retrieval | None, reply: Reply
     ) -> Sequence[str]:
-        answer = await read_answer(trace, response)
+        answer = await read_answer(trace, response, "choices")
         given_up = aborted(answer["choices"])
         trace.leave_engine(tokens_of(answer.get("usage")), completed=not given_up)
         if given_up:

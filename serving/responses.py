@@ -48,7 +48,7 @@ class Responses:
         with recorded(trace):
             request = response_items.parse(body, self._runtime.limits.of(trace.caller.role))
             trace.stream = request.stream
-            await trace.admit()
+            await trace.admit(request.fields)
             async with self._completions.routing.admit(
                 trace, request.model, request.fields.get("user"), request.question
             ) as served:
@@ -106,7 +106,7 @@ class Responses:
     async def _whole(
         self, trace: Trace, request: ResponseRequest, response: EngineResponse, found: _Found, reply: Reply
     ) -> Sequence[str]:
-        answer = await read_answer(trace, response)
+        answer = await read_answer(trace, response, "output")
         trace.leave_engine(tokens_of(answer.get("usage")))
         output = [response_items.annotate(item, found.passages) for item in answer["output"]]
         texts, trace.cut = response_items.texts(output), answer.get("status") == "incomplete"

@@ -1,4 +1,4 @@
-"""A purse in PostgreSQL, for several gateways. The only module of the budgets that knows psycopg.
+"""A purse in PostgreSQL, for several gateways.
 
 A decision holds the accounts' advisory locks for one transaction, so that gateways decide one after another, as
 requests do in one process. A hold is a row that expires: those of a killed gateway are gone when its requests would
@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from retrieval.postgres_client import OPTIONS, SETTING, first_line
 from serving.budgets.purse import Balance, Limit, Quanta, Refused, Standing, decide
 from serving.budgets.windows import KINDS, Kind, Window, window
 from serving.errors import StoreUnavailable
@@ -63,7 +64,7 @@ class SharedPurse:
         self._known: dict[str, Standing] = {}
         self._windows: dict[Kind, Window] = {kind: window(kind, 0.0) for kind in KINDS}
         self._ended: list[tuple[str, Sequence[str], Quanta]] = []
-        self._woken = asyncio.Event()
+        self._woken, self._writing = asyncio.Event(), asyncio.Lock()
 
     @property
     def windows(self) -> Mapping[Kind, Window]:
@@ -109,7 +110,9 @@ class SharedPurse:
             await self._woken.wait()
             self._woken.clear()
             try:
-                await self.write()
+                # To its end, whoever ends us: what is cut off while it is committed may be kept, and then it would be
+                # written twice.
+                await asyncio.shield(self.write())
             except StoreUnavailable as error:
                 logger.error("budgets: %d costs wait to be written: %s", len(self._ended), error)
                 await asyncio.sleep(_AGAIN_S)
@@ -117,17 +120,18 @@ class SharedPurse:
 
     async def write(self) -> None:
         """Write what has ended until now. Raises StoreUnavailable, and then it is all still there."""
-        ended = tuple(self._ended)
-        async with self._connected() as connection, connection.transaction():
-            await connection.execute("DELETE FROM holds WHERE request_id = ANY(%s)", ([each[0] for each in ended],))
+        async with self._writing:
+            ended = tuple(self._ended)
             costs: dict[str, Quanta] = {}
             for _, accounts, cost in ended:
                 for account in accounts:
                     costs[account] = costs.get(account, 0) + cost
-            for account in sorted(costs):
-                if costs[account]:
-                    await connection.execute(_SETTLE, (costs[account], [account], list(KINDS)))
-        del self._ended[: len(ended)]
+            async with self._connected() as connection, connection.transaction():
+                await connection.execute("DELETE FROM holds WHERE request_id = ANY(%s)", ([each[0] for each in ended],))
+                for account in sorted(costs):
+                    if costs[account]:
+                        await connection.execute(_SETTLE, (costs[account], [account], list(KINDS)))
+            del self._ended[: len(ended)]
 
     async def _read(self, connection: Connection, names: Sequence[str]) -> float:
         found = {name: Standing() for name in names}
@@ -147,9 +151,8 @@ class SharedPurse:
             async with self._pool.connection() as connection:
                 yield connection
         except (psycopg.Error, PoolTimeout) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise StoreUnavailable(
-                f"budgets cannot be looked up in PostgreSQL (database_url): {first}; try again shortly",
+                f"budgets cannot be looked up in PostgreSQL ({SETTING}): {first_line(error)}; try again shortly",
                 code="budgets_unavailable",
                 retry_after_s=_AGAIN_S,
             ) from error
@@ -168,15 +171,14 @@ async def shared_purse(url: str, longest_s: float) -> AsyncIterator[SharedPurse]
         max_size=8,
         timeout=_WAIT_S,
         open=False,
-        kwargs={"autocommit": True},
+        kwargs=dict(OPTIONS),
         configure=_configure,
         # What the database closed when it was restarted must not be handed to a request.
         check=AsyncConnectionPool.check_connection,
     )
     purse = SharedPurse(pool, longest_s)
     try:
-        # Without autocommit the connection's block is the transaction.
-        async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
+        async with await psycopg.AsyncConnection.connect(url, **OPTIONS) as connection, connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             await connection.execute(_SCHEMA)
         await pool.open()
@@ -189,6 +191,6 @@ async def shared_purse(url: str, longest_s: float) -> AsyncIterator[SharedPurse]
             await asyncio.gather(settling, return_exceptions=True)
             await purse.write()
     except psycopg.Error as error:
-        raise StoreUnavailable(f"budgets need PostgreSQL (database_url): {error}") from error
+        raise StoreUnavailable(f"budgets need PostgreSQL ({SETTING}): {first_line(error)}") from error
     finally:
         await pool.close()

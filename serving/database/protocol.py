@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from retrieval import postgres_client
 from serving.errors import BadRequest
 
 Row = Mapping[str, Any]
 Statement = tuple[str, Sequence[Any]]
+# SQLite would keep more; what moves to PostgreSQL later must fit there.
+is_text = postgres_client.is_text
 
 
 class Contradiction(Exception):
@@ -28,6 +31,13 @@ class Schema:
     shared: str = ""
 
 
+class Reader(Protocol):
+    """Reads for one thread at a time."""
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """See Database."""
+
+
 class Database(Protocol):
     """Any thread may use it. All calls raise StoreUnavailable, and BadRequest for text that cannot be kept."""
 
@@ -41,6 +51,9 @@ class Database(Protocol):
     def write(self, statements: Iterable[Statement]) -> int:
         """All of the statements or none, on disk when it returns how many rows the last one changed. Raises
         Contradiction. A generator is taken one by one, so that not everything must be in memory at once."""
+
+    def apart(self) -> Reader:
+        """For what must be known in time: it waits for nobody else's reads and writes. Open until `close`."""
 
     def take(self, name: str) -> bool:
         """Hold this turn until `release`, or until this process or its connection ends. False while somebody has it."""
@@ -57,11 +70,6 @@ def check_text(values: Sequence[Any]) -> None:
     for value in values:
         if isinstance(value, str) and not is_text(value):
             raise BadRequest(f"{value[:100]!a} has characters that are no text (NUL or half a pair); leave them out")
-
-
-def is_text(value: str) -> bool:
-    """Whether a database can keep it."""
-    return "\0" not in value and (value.isascii() or value.encode("utf-8", "replace").decode() == value)
 
 
 def marks(values: Sequence[Any]) -> str:

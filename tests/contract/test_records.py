@@ -1,7 +1,9 @@
 """The gateway's records, in a SQLite file and in PostgreSQL: the same answers to the same statements."""
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -22,24 +24,16 @@ LATER = Schema(SCHEMA.tables, later=(("parents", "note", "TEXT"),))
 Open = Callable[[Schema], Database]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def open_records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+@pytest.fixture
+def open_records(database_url: str | None, tmp_path: Path) -> Iterator[Open]:
     """Opens the same records as often as a test likes; each is a process of its own to the database."""
-    url = None
-    if request.param == "postgresql":
-        cluster = request.getfixturevalue("postgres")
-        cluster.empty()
-        url = cluster.url()
-    opened: list[Database] = []
+    with ExitStack() as stack:
 
-    def reopen(schema: Schema) -> Database:
-        shared = None if url is None else PostgresDatabase(url)
-        opened.append(tables(shared, tmp_path / "home" / "records.db", schema))
-        return opened[-1]
+        def reopen(schema: Schema) -> Database:
+            shared = stack.enter_context(shared_database(database_url))
+            return stack.enter_context(closing(tables(shared, tmp_path / "home" / "records.db", schema)))
 
-    yield reopen
-    for each in opened:
-        each.close()
+        yield reopen
 
 
 def put(id: str, n: int = 0) -> Statement:
@@ -97,6 +91,46 @@ def test_a_column_that_came_later_is_added_once(open_records: Open) -> None:
     for _ in range(2):
         database = open_records(LATER)
         assert database.rows("SELECT note FROM parents") == [{"note": None}]
+
+
+def test_a_column_that_another_process_is_adding_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "records.db"
+    tables(None, file, SCHEMA).close()
+    opened: list[Database] = []
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ALTER TABLE parents ADD COLUMN note TEXT")
+        thread = threading.Thread(target=lambda: opened.append(tables(None, file, LATER)))
+        thread.start()
+        thread.join(0.3)  # it has looked by now
+        other.execute("COMMIT")
+    thread.join(10)
+    (database,) = opened
+    assert database.rows("SELECT note FROM parents") == []
+    database.close()
+
+
+def test_what_is_read_apart_is_what_there_is(open_records: Open) -> None:
+    database = open_records(SCHEMA)
+    reader = database.apart()
+    for id in "ab":
+        database.write([put(id)])
+        assert id in {row["id"] for row in reader.rows("SELECT id FROM parents")}
+    with pytest.raises(StoreUnavailable):
+        reader.rows("SELECT nothing FROM parents")
+    with pytest.raises(BadRequest):
+        reader.rows("SELECT * FROM parents WHERE id = ?", ("\0",))
+    assert len(reader.rows("SELECT id FROM parents")) == 2
+
+
+def test_a_reader_apart_outlives_its_connection(postgres: Cluster) -> None:
+    postgres.empty()
+    with shared_database(postgres.url()) as database:
+        assert database is not None
+        reader = database.apart()
+        (before,) = reader.rows("SELECT pg_backend_pid() AS pid")
+        postgres.run_sql("SELECT pg_terminate_backend(%(pid)s, 5000)", before)
+        assert reader.rows("SELECT pg_backend_pid() AS pid") != [before]
 
 
 def test_a_turn_is_one_task_s(open_records: Open) -> None:

@@ -12,23 +12,19 @@ import pytest
 from serving.auth import LOCAL_OPERATOR, MAX_AGE_S, REFRESH_S, KeyRefused, KeyStore, open_keys
 from serving.database.opening import shared_database
 from serving.errors import Forbidden, StoreUnavailable, Unauthenticated
+from serving.sharing import RateLimits
 from tests.servers import Cluster
 
 Open = Callable[[], KeyStore]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+@pytest.fixture
+def open_store(database_url: str | None, tmp_path: Path) -> Iterator[Open]:
     """Opens the same keys again, as another gateway or command does."""
-    url = None
-    if request.param == "postgresql":
-        cluster = request.getfixturevalue("postgres")
-        cluster.empty()
-        url = cluster.url()
     with ExitStack() as stack:
 
         def reopen() -> KeyStore:
-            shared = stack.enter_context(shared_database(url))
+            shared = stack.enter_context(shared_database(database_url))
             return stack.enter_context(closing(open_keys(tmp_path / "home", shared)))
 
         yield reopen
@@ -86,7 +82,7 @@ def test_a_change_that_waits_for_another_process_holds_up_no_request(tmp_path: P
     key = keys.create("acme", [], "user")
     with closing(sqlite3.connect(tmp_path / "keys.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        changing = threading.Thread(target=keys.set_rate, args=(key.split("-")[1], 5))
+        changing = threading.Thread(target=keys.set_rates, args=(key.split("-")[1], RateLimits(requests_per_minute=5)))
         changing.start()
         time.sleep(REFRESH_S + 0.1)
         asking = threading.Thread(target=keys.authenticate, args=(f"Bearer {key}",))
@@ -96,7 +92,33 @@ def test_a_change_that_waits_for_another_process_holds_up_no_request(tmp_path: P
         other.execute("ROLLBACK")
     changing.join()
     assert not waits
-    assert keys.authenticate(f"Bearer {key}").requests_per_minute == 5
+    assert keys.authenticate(f"Bearer {key}").rates == RateLimits(requests_per_minute=5)
+
+
+def test_keys_from_before_there_were_limits_of_tokens(open_store: Open) -> None:
+    old = open_store()
+    key = old.create("acme", [], "user", rates=RateLimits(requests_per_minute=7))
+    old._database.write([("ALTER TABLE keys DROP COLUMN tokens_per_minute", ())])
+    keys, id = open_store(), key.split("-")[1]
+    assert keys.authenticate(f"Bearer {key}").rates == RateLimits(requests_per_minute=7)
+    for given, expected in (
+        (RateLimits(tokens_per_minute=500), RateLimits(requests_per_minute=7, tokens_per_minute=500)),
+        (RateLimits(requests_per_minute=None), RateLimits(tokens_per_minute=500)),
+        (RateLimits(tokens_per_minute=None), None),
+    ):
+        keys.set_rates(id, given)
+        assert keys.authenticate(f"Bearer {key}").rates == expected
+    with pytest.raises(KeyRefused):
+        keys.set_rates(id, RateLimits(tokens_per_minute=5), "rival")
+
+
+def test_a_column_that_a_newer_gateway_adds_breaks_nobody_s_keys(open_store: Open) -> None:
+    keys, newer = open_store(), open_store()
+    for _ in range(20):
+        keys.create("acme", [], "user")  # each reads all of them, by a statement that is prepared in the end
+    newer._database.write([("ALTER TABLE keys ADD COLUMN later TEXT", ())])
+    assert len(keys.list()) == 20
+    assert keys.authenticate(f"Bearer {keys.create('acme', [], 'user')}").tenant == "acme"
 
 
 def test_the_secret_is_not_in_the_file(tmp_path: Path) -> None:
@@ -177,6 +199,30 @@ def test_without_postgresql_keys_are_good_for_a_while_and_then_nobody_is_let_in(
         finally:
             postgres.start()
         within(10.0, lambda: not unavailable(keys, key))
+
+
+def test_keys_stay_good_while_every_connection_is_at_work(postgres: Cluster, tmp_path: Path) -> None:
+    postgres.empty()
+    with shared_database(postgres.url()) as shared, closing(open_keys(tmp_path, shared, 1.5)) as keys:
+        assert shared is not None
+        keys.follow()
+        key, revoked = (keys.create("acme", [], "user") for _ in range(2))
+        busy = [threading.Thread(target=shared.rows, args=("SELECT pg_sleep(3)",)) for _ in range(8)]
+        for thread in busy:
+            thread.start()
+        postgres.run_sql("UPDATE breakeven_gateway.keys_version SET version = version + 1")
+        postgres.run_sql(
+            "UPDATE breakeven_gateway.keys SET revoked_at = 1 WHERE id = %(id)s", {"id": revoked.split("-")[1]}
+        )
+        postgres.run_sql("UPDATE breakeven_gateway.keys_version SET version = version + 1")
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            assert keys.authenticate(f"Bearer {key}").tenant == "acme"
+            time.sleep(0.05)
+        assert refused(keys, revoked)
+        assert all(thread.is_alive() for thread in busy)
+        for thread in busy:
+            thread.join()
 
 
 def within(seconds: float, true: Callable[[], bool]) -> None:

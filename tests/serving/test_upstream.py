@@ -139,6 +139,9 @@ CUTS = {
     "inside a chunk": OK + chunked(STREAM)[:60],
     "without any event": OK + END,
     "given up, usage and [DONE]": OK + chunked(STREAM.replace(b'"stop"', b'"abort"')) + END,
+    "an event that is no JSON": OK + chunked(EVENTS[0] + EVENTS[1][:-9] + b"\n\n" + STREAM) + END,
+    "an event of another kind": OK + chunked(EVENTS[0] + b'data: ["finish_reason":"stop"]\n\n' + STREAM) + END,
+    "an event without choices": OK + chunked(EVENTS[0] + b'data: {"finish_reason":"stop"}\n\n' + STREAM) + END,
     "an error event and [DONE]": OK + chunked(ERROR) + END,
 }
 
@@ -160,6 +163,12 @@ async def test_a_cut_stream_ends_in_an_error_event(tmp_path: Path, name: str) ->
                     pass
 
 
+async def test_what_came_before_a_stream_could_not_be_read_is_counted(tmp_path: Path) -> None:
+    async with behind(Upstream(CUTS["an event that is no JSON"]), tmp_path) as stack:
+        await ask(stack, stream=True)
+        assert b'breakeven_tokens_total{kind="completion",model="plain"} 1.0' in stack.gateway.metrics.exposition()
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "code"),
     [
@@ -167,6 +176,8 @@ async def test_a_cut_stream_ends_in_an_error_event(tmp_path: Path, name: str) ->
         (b"", 502, "engine_broke_off"),
         (plain("200 OK", WHOLE.replace(b'"stop"', b'"abort"')), 502, "engine_broke_off"),
         (plain("200 OK", b"not json"), 502, "engine_failed"),
+        (plain("200 OK", b"[]"), 502, "engine_failed"),
+        (plain("200 OK", b'{"usage":{}}'), 502, "engine_failed"),
         (plain("500 Oops", b"Internal Server Error"), 502, "engine_failed"),
         (plain("401 No", b'{"error":"Unauthorized"}'), 502, "engine_failed"),
         (plain("503 Busy", b"{}"), 503, "engine_unavailable"),

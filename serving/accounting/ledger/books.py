@@ -74,6 +74,8 @@ class Books:
         self._waiting: list[tuple[int, RequestRecord]] = []
         self._periods: dict[int, Columns] = {}
         self._unwritten: dict[int, Share] = {}
+        # How much of both the last `steps` had.
+        self._tried, self._tried_unwritten = 0, dict[int, Share]()
         self._turn()
 
     def enter(self, snapshot: Snapshot) -> int:
@@ -93,6 +95,7 @@ class Books:
 
     def steps(self) -> list[Step]:
         """What is to be written, in one transaction; until `written` is called it is asked for again."""
+        self._tried, self._tried_unwritten = len(self._waiting), dict(self._unwritten)
         requests = (request_row(record, self._run_id, seq) for seq, record in self._waiting)
         routes = (
             route_row(record.id, record.routing, self._price)
@@ -111,10 +114,18 @@ class Books:
             *step("runs", [self._run(None)], key=("run_id",)),
         ]
 
+    @property
+    def last_tried(self) -> str | None:
+        """Id of a request of the last `steps`: where it is in the database, all of them are."""
+        return self._waiting[self._tried - 1][1].id if self._tried else None
+
     def written(self) -> None:
         """The last `steps` are in the database."""
-        self._waiting.clear()
-        self._unwritten.clear()
+        del self._waiting[: self._tried]
+        self._unwritten = {
+            seq: share for seq, share in self._unwritten.items() if share != self._tried_unwritten.get(seq)
+        }
+        self._tried, self._tried_unwritten = 0, {}
         # The last two stay: if others took us for dead meanwhile, they are written again.
         self._periods = dict(sorted(self._periods.items())[-2:])
 
@@ -148,6 +159,7 @@ class Books:
         for seq, record in self._waiting[:over]:
             self._unwritten[seq] = self._unwritten.get(seq, Share()) + record.share
         del self._waiting[:over]
+        self._tried = max(0, self._tried - over)
         return over
 
 
