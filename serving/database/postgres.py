@@ -5,7 +5,7 @@ find that somebody else has begun, so what is done in a turn must bear being don
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
@@ -23,6 +23,8 @@ _MOST_CONNECTIONS = 8
 _WAIT_S = 3.0  # for a connection
 _TRIES = 8
 _AGAIN = ("40001", "40P01")  # SQLSTATE: could not serialize; deadlock. Nothing was kept.
+# A prepared `SELECT *` fails for good once a newer gateway has added a column.
+_CLIENT: Mapping[str, Any] = {"row_factory": dict_row, "prepare_threshold": None}
 Connection = psycopg.Connection[dict[str, Any]]
 
 
@@ -48,7 +50,7 @@ class PostgresDatabase:
             ) from error
         except psycopg.Error as error:
             raise StoreUnreachable(self._name, SETTING, first_line(error)) from error
-        self._pool = open_pool(url, _SESSION, _MOST_CONNECTIONS, _WAIT_S, row_factory=dict_row)
+        self._pool = open_pool(url, _SESSION, _MOST_CONNECTIONS, _WAIT_S, **_CLIENT)
 
     def prepare(self, schema: Schema) -> None:
         """Make these tables if they are not there. Raises StoreUnavailable."""
@@ -117,7 +119,7 @@ class PostgresDatabase:
         self._pool.close()
 
     def _connect(self) -> Connection:
-        return psycopg.connect(self._url, **OPTIONS, row_factory=dict_row)
+        return psycopg.connect(self._url, **OPTIONS, **_CLIENT)
 
     def _lock(self, name: str) -> bool:
         if self._holder is None:

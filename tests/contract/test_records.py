@@ -76,6 +76,16 @@ def test_what_belongs_to_a_row_goes_with_it(open_records: Open) -> None:
     assert database.rows("SELECT * FROM children") == []
 
 
+def test_a_column_that_a_newer_gateway_adds_breaks_no_older_one(open_records: Open) -> None:
+    older = open_records(SCHEMA)
+    reader = older.apart()
+    older.write([put("a")])
+    seen = [older.rows("SELECT * FROM parents") and reader.rows("SELECT * FROM parents") for _ in range(20)]
+    open_records(LATER)
+    assert dict(older.rows("SELECT * FROM parents")[0]) == {**dict(seen[0][0]), "note": None}
+    assert dict(reader.rows("SELECT * FROM parents")[0]) == {**dict(seen[0][0]), "note": None}
+
+
 @pytest.mark.parametrize("hostile", ["a\0b", "\0", "\ud800"])
 def test_what_is_no_text_is_refused_and_nothing_is_kept(open_records: Open, hostile: str) -> None:
     database = open_records(SCHEMA)
