@@ -24,7 +24,7 @@ _FINISH = b'"finish_reason":"'
 _NO_CHOICES = b'"choices":[]'
 _ERROR = b'{"error"'
 _MARKS = (_FINISH, _NO_CHOICES, _ERROR, _DONE)
-# vLLM's finish for what its own end has cut short, or what came when it was ending already; with 200 and `[DONE]`.
+# vLLM's finish for what it gave up, as it may when it is told to end; with 200 and `[DONE]`.
 _ABORTED = "abort"
 
 

@@ -172,7 +172,7 @@ def test_an_engine_that_ends_unannounced_gives_nobody_half_an_answer(stack: Stac
     some = {**LONG, "max_tokens": 120}
     with stack.load(adapter, rate=10, most=3, more=some) as long, stack.load("base", rate=4, more=SHORT) as load:
         time.sleep(1)
-        # vLLM goes on taking requests then, and answers them with nothing, as if that were all.
+        # vLLM goes on taking requests then, and refuses them.
         stack.cluster.kill(engine, signal.SIGTERM)
         stack.cluster.until(lambda: engine.restarts > 0)
     assert {each.kind for each in _odd([long, load])} <= {"error"}, _odd([long, load])

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import aiohttp
 
 _LIMIT_S = 60.0
-# An answer that ends by itself or at its limit. vLLM has another word for one that its own end cut short.
+# An answer that ends by itself or at its limit. vLLM has another word for one that it gave up.
 _WHOLE = ("stop", "length")
 # `broken`: the connection ended, or the stream did, without a word about it.
 Kind = Literal["complete", "error", "broken"]
