@@ -30,7 +30,7 @@ from serving.models import Served
 from serving.openai import CompletionRequest, Endpoint
 from serving.outcome import follow, read_answer, recorded
 from serving.rates.rates import Rates
-from serving.relay import Relay, tokens_of
+from serving.relay import Relay, aborted, broke_off, tokens_of
 from serving.reply import Reply
 from serving.rollout.quality import Quality
 from serving.rollout.traffic import Traffic
@@ -157,7 +157,10 @@ class Completions:
         self, trace: Trace, response: EngineResponse, retrieval: Retrieval | None, reply: Reply
     ) -> Sequence[str]:
         answer = await read_answer(trace, response, "choices")
-        trace.leave_engine(tokens_of(answer.get("usage")))
+        given_up = aborted(answer["choices"])
+        trace.leave_engine(tokens_of(answer.get("usage")), completed=not given_up)
+        if given_up:
+            raise broke_off()
         cited = None
         trace.cut = any(choice.get("finish_reason") == "length" for choice in answer["choices"])
         texts = [(each.get("message") or {}).get("content") or each.get("text") or "" for each in answer["choices"]]
