@@ -31,7 +31,7 @@ class MetricsSink:
         self.registry = CollectorRegistry()
         self._models = frozenset(models)
         new = self.registry
-        self._requests = RequestMetrics(models, get_args(Outcome), [price.id for price in prices.hosted])
+        self._requests = RequestMetrics(models, get_args(Outcome), prices)
         new.register(self._requests)
         self._stage = Histogram(
             "breakeven_retrieval_duration_seconds", "Retrieval by stage", ["stage"], buckets=_STAGE_S, registry=new
