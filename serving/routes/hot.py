@@ -8,7 +8,7 @@ another spelling of the path, no known key, a body without a length, or that the
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -16,10 +16,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from serving.auth import Caller
 from serving.errors import GatewayError, InternalError
 from serving.gateway import Gateway
+from serving.heads import Heads, whole
 from serving.openai import Endpoint
 from serving.outcome import SHUTTING_DOWN
 from serving.reply import CLIENT_LEFT
-from serving.routes.edge import JSON, STREAM_HEADERS, authenticated, header, running
+from serving.routes.edge import JSON, STREAM_HEADERS, Headers, authenticated, header, running
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -42,16 +43,39 @@ class HotProtocol(HttpToolsProtocol):
     answering: "HotRequest | None" = None
     # The same, where it is the application that answers: `cycle` may be another one's that waits in line.
     begun: RequestResponseCycle | None = None
+    # Of the requests that were a HotRequest, whoever sent them.
+    heads: ClassVar[Heads[tuple[Endpoint, Headers]]] = Heads()
+    # A part of a request is here; the head of the one that the parser reads, if it came in one piece.
+    within = False
+    head: bytes | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """See HttpToolsProtocol, as all that follow. A request whose head is known needs no parser."""
+        message = None if self.within else whole(data)
+        if message is None:
+            self.head = None
+        else:
+            self.head = message.head
+            known = self.heads.get(message.head)
+            if known is not None and self._answered() and self._taken(*known, message.body):
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Its first byte."""
+        self.within = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """See HttpToolsProtocol, as all that follow."""
+        """It is read."""
         endpoint = ENDPOINTS.get(self.url)
-        self.receiving = None if endpoint is None or not self._usual() else self._accepted(endpoint)
+        length = header(self.headers, b"content-length") or ""
+        self.receiving = None
+        if endpoint is not None and length.isdigit() and self._usual():
+            keep_alive = self.parser.should_keep_alive()
+            self.receiving = self._accepted(endpoint, self.headers, int(length), keep_alive=keep_alive)
         if self.receiving is None:
             super().on_headers_complete()
-        else:
-            # It has all that uvicorn's protocol asks of a cycle.
-            self.cycle = cast(RequestResponseCycle, self.receiving)
 
     def on_body(self, body: bytes) -> None:
         """A piece of any size."""
@@ -62,11 +86,13 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The whole request is here."""
+        self.within = False
         if self.receiving is None:
             super().on_message_complete()
         else:
-            self.answering = self.receiving
-            self.answering.run()
+            if self.head is not None and self.receiving.keep_alive:
+                self.heads.learn(self.head, (ENDPOINTS[self.url], self.headers))
+            self._answer(self.receiving)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Because the client left, or we did."""
@@ -82,23 +108,41 @@ class HotProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _usual(self) -> bool:
-        before = cast("RequestResponseCycle | None", self.cycle)
-        answered = before is None or before.response_complete
         parser = self.parser
         plain = parser.get_method() == b"POST" and parser.get_http_version() == "1.1" and not parser.should_upgrade()
-        return plain and answered and not self.expect_100_continue
+        return plain and self._answered() and not self.expect_100_continue
 
-    def _accepted(self, endpoint: Endpoint) -> "HotRequest | None":
+    def _answered(self) -> bool:
+        before = cast("RequestResponseCycle | None", self.cycle)
+        return before is None or before.response_complete
+
+    def _taken(self, endpoint: Endpoint, headers: Headers, body: bytes) -> bool:
+        """Whether this request is being answered now."""
+        request = self._accepted(endpoint, headers, len(body), keep_alive=True)
+        if request is None:
+            return False
+        self._unset_keepalive_if_required()
+        request.body.append(body)
+        self._answer(request)
+        return True
+
+    def _accepted(self, endpoint: Endpoint, headers: Headers, length: int, *, keep_alive: bool) -> "HotRequest | None":
         """None for what will be refused: FastAPI finds the words."""
         try:
             gateway = running(self.app)
-            caller = authenticated(gateway, self.headers)
+            caller = authenticated(gateway, headers)
         except GatewayError:
             return None
-        length = header(self.headers, b"content-length") or ""
-        if not length.isdigit() or int(length) > gateway.settings.server.max_body_bytes:
+        if length > gateway.settings.server.max_body_bytes:
             return None
-        return HotRequest(self, gateway, caller, endpoint)
+        request = HotRequest(self, gateway, caller, endpoint, keep_alive=keep_alive)
+        # It has all that uvicorn's protocol asks of a cycle.
+        self.cycle = cast(RequestResponseCycle, request)
+        return request
+
+    def _answer(self, request: "HotRequest") -> None:
+        self.answering = request
+        request.run()
 
 
 class HotRequest:
@@ -111,10 +155,12 @@ class HotRequest:
         *("body", "disconnected", "keep_alive", "response_complete"),
     )
 
-    def __init__(self, wire: HotProtocol, gateway: Gateway, caller: Caller, endpoint: Endpoint) -> None:
+    def __init__(
+        self, wire: HotProtocol, gateway: Gateway, caller: Caller, endpoint: Endpoint, *, keep_alive: bool
+    ) -> None:
         self._wire, self._gateway, self._caller, self._endpoint = wire, gateway, caller, endpoint
         self._started = self._streaming = self.disconnected = self.response_complete = False
-        self.keep_alive = wire.parser.should_keep_alive()
+        self.keep_alive = keep_alive
         self.body: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -164,7 +210,7 @@ class HotRequest:
                 self._fail(SHUTTING_DOWN)
                 raise
         except Exception as error:
-            logger.error("POST %s failed", self._wire.url.decode(), exc_info=error)
+            logger.error("a request for %s failed", self._endpoint, exc_info=error)
             self._fail(InternalError("the gateway failed; its log has the details"))
 
     async def _until_read(self) -> None:

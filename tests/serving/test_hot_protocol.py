@@ -158,7 +158,8 @@ async def test_who_leaves_with_requests_in_line_is_answered_no_further(tmp_path:
                     await asyncio.sleep(0.02)
 
 
-async def test_two_lengths_are_refused(stack: Running) -> None:
+@pytest.mark.parametrize("known", [False, True])
+async def test_two_lengths_are_refused(stack: Running, *, known: bool) -> None:
     """What two servers might cut in different places, so that one's body is the other's next request."""
     smuggled = (
         HOT + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -167,6 +168,37 @@ async def test_two_lengths_are_refused(stack: Running) -> None:
     )
     for raw in smuggled:
         async with Client(stack) as client:
+            for _ in range(2 * known):
+                client.writer.write(sized(ASK))
+                assert (await client.answer())[0] == 200
             client.writer.write(raw)
             status, headers, _ = await client.answer()
             assert (status, headers["connection"]) == (400, "close")
+
+
+async def test_a_known_head_says_nothing_about_what_follows_it(stack: Running) -> None:
+    longer = ASK.replace(b"rain", b"rain and snow")
+    async with Client(stack) as client:
+        for _ in range(2):
+            client.writer.write(sized(ASK))
+            assert "rain" in said((await client.answer())[2])
+        for sent in (sized(longer), sized(ASK) + sized(longer)[:40], sized(longer)[40:], sized(longer)[:-1], b"}"):
+            client.writer.write(sent)
+            await asyncio.sleep(0.02)
+        for snow in (True, False, True, True):
+            assert ("snow" in said((await client.answer())[2])) is snow
+        client.writer.write(sized(b"x" * 5_000_000))
+        assert (await client.answer())[0] == 413
+
+
+async def test_a_known_head_is_asked_for_its_key_again(stack: Running) -> None:
+    keys = stack.gateway.keys
+    keys.create("acme", [EVERYONE], "user")
+    key = keys.create("acme", [EVERYONE], "user")
+    async with Client(stack) as client:
+        for _ in range(2):
+            client.writer.write(sized(ASK, b"authorization: Bearer " + key.encode()))
+            assert (await client.answer())[0] == 200
+        keys.revoke(key.split("-")[1])
+        client.writer.write(sized(ASK, b"authorization: Bearer " + key.encode()))
+        assert (await client.answer())[0] == 401
