@@ -156,7 +156,7 @@ class Completions:
     async def _whole(
         self, trace: Trace, response: EngineResponse, retrieval: Retrieval | None, reply: Reply
     ) -> Sequence[str]:
-        answer = await read_answer(trace, response)
+        body, answer = await read_answer(trace, response)
         trace.leave_engine(tokens_of(answer.get("usage")))
         cited = None
         trace.cut = any(choice.get("finish_reason") == "length" for choice in answer["choices"])
@@ -167,7 +167,9 @@ class Completions:
             trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
             for choice, text in zip(answer["choices"], texts, strict=True):
                 choice["message"]["annotations"] = citations.mark(text, supplied)
-        await self._send(trace, answer, self.extension(trace, retrieval, cited), reply)
+            body = orjson.dumps(answer)
+        extension = self.extension(trace, retrieval, cited)
+        await self._send(trace, openai.extended(body, answer, extension), extension, reply)
         return texts
 
     async def _stream(
@@ -196,7 +198,7 @@ class Completions:
         answer = openai.chat_completion(served.engine_model, served.settings.abstain_message, request.n)
         extension = {"abstained": True, **self.extension(trace, retrieval)}
         if not request.stream:
-            await self._send(trace, answer, extension, reply, "abstained")
+            await self._send(trace, orjson.dumps({**answer, "breakeven": extension}), extension, reply, "abstained")
             return
         await reply.start({**trace.headers(), COST_HEADER: extension["cost"]["allocation_usd"]})
         events = openai.as_stream(answer, extension, usage=request.wants_usage)
@@ -206,14 +208,14 @@ class Completions:
     async def _send(
         self,
         trace: Trace,
-        answer: dict[str, Any],
+        body: bytes,
         extension: dict[str, Any],
         reply: Reply,
         outcome: Outcome = "complete",
     ) -> None:
         headers = {**trace.headers(), COST_HEADER: extension["cost"]["allocation_usd"]}
         trace.end(outcome, 200)
-        await reply.send(orjson.dumps({**answer, "breakeven": extension}), headers)
+        await reply.send(body, headers)
 
     def extension(
         self, trace: Trace, retrieval: Retrieval | None, cited: citations.Cited | None = None

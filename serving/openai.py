@@ -29,6 +29,7 @@ NOT_OFFERED: Mapping[str, str] = {
 _TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "thinking"})
 # What a name may be anywhere (sections.Name); also keeps what a client types out of logs and the ledger.
 _KNOWLEDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
+EXTENSION = "breakeven"
 _EXTENSION_FIELDS = ("knowledge", "top_k", "min_score", "filter")
 
 
@@ -79,7 +80,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
 def parse_completion(body: bytes, endpoint: Endpoint, limits: Limits) -> CompletionRequest:
     """Parse and check a chat or text completion request. Raises BadRequest or NotOffered naming the field."""
     fields = parse_json(body)
-    extension = parse_extension(fields.pop("breakeven", None), limits)
+    extension = parse_extension(fields.pop(EXTENSION, None), limits)
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("`model` must name a served model; GET /v1/models lists them", param="model")
@@ -131,6 +132,13 @@ def encode(fields: Mapping[str, Any]) -> bytes:
         return orjson.dumps(fields)
     except TypeError as error:
         raise BadRequest(f"the body cannot be passed on: {error}", code="invalid_json") from None
+
+
+def extended(body: bytes, answer: Mapping[str, Any], extension: Mapping[str, Any]) -> bytes:
+    """`body`, which is the JSON of `answer`, with `breakeven` as its last field: the engine's bytes go on as they came."""
+    if EXTENSION in answer:  # the engine is a Breakeven
+        return orjson.dumps({**answer, EXTENSION: extension})
+    return b'%b,"breakeven":%b}' % (body.rstrip()[:-1], orjson.dumps(extension))
 
 
 def check_offered(fields: Mapping[str, Any], missing: Mapping[str, str]) -> None:

@@ -92,12 +92,12 @@ async def follow(trace: Trace, response: EngineResponse, relay: StreamRelay, rep
     return True
 
 
-async def read_answer(trace: Trace, response: EngineResponse) -> dict[str, Any]:
-    """The whole JSON answer. Raises UpstreamFailed if it is not whole."""
+async def read_answer(trace: Trace, response: EngineResponse) -> tuple[bytes, dict[str, Any]]:
+    """The whole answer, and the JSON object that it is. Raises UpstreamFailed if it is not whole."""
     body = await response.read()
     trace.saw_bytes()
     try:
         answer: dict[str, Any] = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise UpstreamFailed("the engine's answer was not whole; send the request again") from None
-    return answer
+    return body, answer

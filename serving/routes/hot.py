@@ -48,6 +48,10 @@ class HotProtocol(HttpToolsProtocol):
     # A part of a request is here; the head of the one that the parser reads, if it came in one piece.
     within = False
     head: bytes | None = None
+    # When the last answer went, on the loop's clock; None while there is something to do.
+    idle_since: float | None = None
+    # uvicorn's headers of every answer, which are others each second, and what they look like.
+    dated: ClassVar[tuple[object, bytes]] = (None, b"")
 
     def data_received(self, data: bytes) -> None:
         """See HttpToolsProtocol, as all that follow. A request whose head is known needs no parser."""
@@ -97,11 +101,45 @@ class HotProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Because the client left, or we did."""
         super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         if self.answering is not None:
             self.answering.hang_up()
         if self.begun is not None and not self.begun.response_complete:
             self.begun.disconnected = True
             self.begun.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """The timer for idle connections is not set anew with each answer, which costs more than to write it: it looks
+        at the clock when it is due."""
+        if self.timeout_keep_alive_task is None or self.pipeline:
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            if not self.transport.is_closing():
+                self.flow.resume_reading()
+        self.idle_since = self.loop.time() if self._answered() else None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """It is due."""
+        self.timeout_keep_alive_task = None
+        if self.idle_since is None:
+            return  # the next answer sets it
+        left = self.idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def default_head(self) -> bytes:
+        """Lines of every answer's head."""
+        given = self.server_state.default_headers
+        if HotProtocol.dated[0] is not given:
+            HotProtocol.dated = (given, b"".join([b"%b: %b\r\n" % each for each in given]))
+        return HotProtocol.dated[1]
+
+    def _unset_keepalive_if_required(self) -> None:
+        self.idle_since = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
         self.begun = cycle
@@ -233,9 +271,9 @@ class HotRequest:
         if self.disconnected:
             return
         own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")
-        dated = b"".join([b"%b: %b\r\n" % each for each in self._wire.server_state.default_headers])
         close = b"" if self.keep_alive else b"connection: close\r\n"
-        self._wire.transport.write(b"".join((STATUS_LINE[status], dated, fixed, own, close, b"\r\n", body)))
+        parts = (STATUS_LINE[status], self._wire.default_head(), fixed, own, close, b"\r\n", body)
+        self._wire.transport.write(b"".join(parts))
 
     def _complete(self) -> None:
         self.response_complete = True

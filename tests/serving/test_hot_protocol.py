@@ -8,8 +8,11 @@ from typing import Any
 
 import orjson
 import pytest
+from uvicorn.server import ServerState
 
+from serving.app import create_app, http_config
 from serving.auth import EVERYONE
+from serving.routes.hot import HotProtocol
 from tests.serving.gateways import Running, running, settings_for
 
 ASK = orjson.dumps({"model": "plain", "messages": [{"role": "user", "content": "rain"}]})
@@ -202,3 +205,28 @@ async def test_a_known_head_is_asked_for_its_key_again(stack: Running) -> None:
         keys.revoke(key.split("-")[1])
         client.writer.write(sized(ASK, b"authorization: Bearer " + key.encode()))
         assert (await client.answer())[0] == 401
+
+
+async def test_a_connection_is_closed_when_it_was_idle_and_not_before(stack: Running) -> None:
+    config = http_config(create_app(stack.gateway), stack.gateway.settings.server)
+    config.timeout_keep_alive = 0.3  # type: ignore[assignment]  # uvicorn takes any number
+    config.load()
+    state, loop = ServerState(), asyncio.get_running_loop()
+    server = await loop.create_server(lambda: HotProtocol(config, state, {}), "127.0.0.1", 0)
+    idle, busy, slow = [await asyncio.open_connection(*server.sockets[0].getsockname()) for _ in range(3)]
+    began = loop.time()
+    for _, writer in (idle, busy, slow):
+        writer.write(sized(ASK))
+    slow[1].write(HOT)  # and the rest does not come
+    ended = asyncio.create_task(idle[0].read())
+    for _ in range(7):
+        await asyncio.sleep(0.1)
+        busy[1].write(sized(ASK))
+        assert (await busy[0].readuntil(b"}}")).startswith(b"HTTP/1.1 200 OK")
+    assert ended.done()
+    assert not slow[0].at_eof()
+    assert not busy[0].at_eof()
+    await busy[0].read()
+    assert 0.3 < loop.time() - began - 0.7 < 0.6
+    slow[1].close()
+    server.close()
