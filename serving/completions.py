@@ -15,8 +15,9 @@ from retrieval import citations, prompt
 from retrieval.passages import Retrieval
 from serving import file_search, openai
 from serving.accounting.cost import Prices, cost_object
+from serving.accounting.journal import Journal
 from serving.accounting.meter import Meter
-from serving.accounting.record import Outcome, Sink
+from serving.accounting.record import Outcome
 from serving.admission.door import Door, Place
 from serving.auth import Caller
 from serving.budgets.budgets import Budgets
@@ -53,7 +54,7 @@ class Runtime:
     stores: Stores
     meter: Meter
     prices: Prices
-    sinks: Sequence[Sink]
+    journal: Journal
     limits: Limits
     door: Door
     budgets: Budgets
@@ -72,7 +73,7 @@ class Completions:
         """A trace for a request that has just arrived."""
         runtime = self._runtime
         place = Place(runtime.door, caller.tenant)
-        watch = (runtime.meter, runtime.sinks, runtime.prices, runtime.engine.simulated)
+        watch = (runtime.meter, runtime.journal, runtime.prices, runtime.engine.simulated)
         return Trace(caller, endpoint, *watch, place, runtime.budgets, runtime.rates)
 
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:

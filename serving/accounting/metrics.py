@@ -4,7 +4,7 @@ Labels are bounded: `model` is always the name of a served model, never what a c
 touched yet are there with zero for every served model, so that a rate over them works from the first scrape.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -25,10 +25,11 @@ _STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 
 class MetricsSink:
-    """Counts records."""
+    """Counts records. `flush` brings those that are on their way, before anything is read."""
 
-    def __init__(self, prices: Prices, models: Sequence[str]) -> None:
+    def __init__(self, prices: Prices, models: Sequence[str], flush: Callable[[], None]) -> None:
         self.registry = CollectorRegistry()
+        self._flush = flush
         self._models = frozenset(models)
         new = self.registry
         self._requests = RequestMetrics(models, get_args(Outcome), prices)
@@ -46,6 +47,7 @@ class MetricsSink:
 
     def exposition(self) -> bytes:
         """The scrape's body in Prometheus' text format."""
+        self._flush()
         return generate_latest(self.registry)
 
     def record(self, record: RequestRecord) -> None:

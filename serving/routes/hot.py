@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from serving.auth import Caller
 from serving.errors import GatewayError, InternalError
@@ -21,6 +21,7 @@ from serving.openai import Endpoint
 from serving.outcome import SHUTTING_DOWN
 from serving.reply import CLIENT_LEFT
 from serving.routes.edge import JSON, STREAM_HEADERS, Headers, authenticated, header, running
+from serving.routes.wire import Wire
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -34,7 +35,7 @@ _STREAM_HEAD = b"".join(b"%b: %b\r\n" % each for each in STREAM_HEADERS) + b"tra
 _STREAM_END = b"0\r\n\r\n"
 
 
-class HotProtocol(HttpToolsProtocol):
+class HotProtocol(Wire):
     """uvicorn's protocol, which parses, keeps connections alive and knows when a client reads slowly; but requests for
     the hot paths become a HotRequest and not a call of the application."""
 
@@ -48,10 +49,6 @@ class HotProtocol(HttpToolsProtocol):
     # A part of a request is here; the head of the one that the parser reads, if it came in one piece.
     within = False
     head: bytes | None = None
-    # When the last answer went, on the loop's clock; None while there is something to do.
-    idle_since: float | None = None
-    # uvicorn's headers of every answer, which are others each second, and what they look like.
-    dated: ClassVar[tuple[object, bytes]] = (None, b"")
 
     def data_received(self, data: bytes) -> None:
         """See HttpToolsProtocol, as all that follow. A request whose head is known needs no parser."""
@@ -61,7 +58,7 @@ class HotProtocol(HttpToolsProtocol):
         else:
             self.head = message.head
             known = self.heads.get(message.head)
-            if known is not None and self._answered() and self._taken(*known, message.body):
+            if known is not None and self.answered() and self._taken(*known, message.body):
                 return
         super().data_received(data)
 
@@ -101,45 +98,11 @@ class HotProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Because the client left, or we did."""
         super().connection_lost(exc)
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
         if self.answering is not None:
             self.answering.hang_up()
         if self.begun is not None and not self.begun.response_complete:
             self.begun.disconnected = True
             self.begun.message_event.set()
-
-    def on_response_complete(self) -> None:
-        """The timer for idle connections is not set anew with each answer, which costs more than to write it: it looks
-        at the clock when it is due."""
-        if self.timeout_keep_alive_task is None or self.pipeline:
-            super().on_response_complete()
-        else:
-            self.server_state.total_requests += 1
-            if not self.transport.is_closing():
-                self.flow.resume_reading()
-        self.idle_since = self.loop.time() if self._answered() else None
-
-    def timeout_keep_alive_handler(self) -> None:
-        """It is due."""
-        self.timeout_keep_alive_task = None
-        if self.idle_since is None:
-            return  # the next answer sets it
-        left = self.idle_since + self.timeout_keep_alive - self.loop.time()
-        if left > 0:
-            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
-        else:
-            super().timeout_keep_alive_handler()
-
-    def default_head(self) -> bytes:
-        """Lines of every answer's head."""
-        given = self.server_state.default_headers
-        if HotProtocol.dated[0] is not given:
-            HotProtocol.dated = (given, b"".join([b"%b: %b\r\n" % each for each in given]))
-        return HotProtocol.dated[1]
-
-    def _unset_keepalive_if_required(self) -> None:
-        self.idle_since = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
         self.begun = cycle
@@ -148,11 +111,7 @@ class HotProtocol(HttpToolsProtocol):
     def _usual(self) -> bool:
         parser = self.parser
         plain = parser.get_method() == b"POST" and parser.get_http_version() == "1.1" and not parser.should_upgrade()
-        return plain and self._answered() and not self.expect_100_continue
-
-    def _answered(self) -> bool:
-        before = cast("RequestResponseCycle | None", self.cycle)
-        return before is None or before.response_complete
+        return plain and self.answered() and not self.expect_100_continue
 
     def _taken(self, endpoint: Endpoint, headers: Headers, body: bytes) -> bool:
         """Whether this request is being answered now."""
