@@ -12,12 +12,12 @@ from serving.accounting import health_metrics
 from serving.accounting.cost import Prices, seconds_usd
 from serving.accounting.economics import Economics, Economist
 from serving.accounting.engine_rates import engine_rates
+from serving.accounting.journal import Journal
 from serving.accounting.ledger.importing import import_file
 from serving.accounting.ledger.opening import LEDGER_FILE, open_database
 from serving.accounting.ledger.queries import spent
 from serving.accounting.ledger.retention import Retention
 from serving.accounting.ledger.sink import TICK_S, LedgerSink, Policy
-from serving.accounting.journal import Journal
 from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink

@@ -135,7 +135,7 @@ def encode(fields: Mapping[str, Any]) -> bytes:
 
 
 def extended(body: bytes, answer: Mapping[str, Any], extension: Mapping[str, Any]) -> bytes:
-    """`body`, which is the JSON of `answer`, with `breakeven` as its last field: the engine's bytes go on as they came."""
+    """`body`, the JSON of `answer`, with `breakeven` as its last field: the engine's bytes go on as they came."""
     if EXTENSION in answer:  # the engine is a Breakeven
         return orjson.dumps({**answer, EXTENSION: extension})
     return b'%b,"breakeven":%b}' % (body.rstrip()[:-1], orjson.dumps(extension))

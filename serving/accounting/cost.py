@@ -87,9 +87,9 @@ def cost_object(cost: RequestCost, share: Share, gpu: GpuPrice, *, simulated: bo
         "currency": "USD",
         "allocation_usd": money(cost.allocation_usd),
         "usage_usd": money(cost.usage_usd),
-        "busy_seconds": _to_microseconds(share.busy_s),
-        "host_seconds": _to_microseconds(share.host_s),
-        "idle_seconds": _to_microseconds(share.idle_s),
+        "busy_seconds": to_microseconds(share.busy_s),
+        "host_seconds": to_microseconds(share.host_s),
+        "idle_seconds": to_microseconds(share.idle_s),
         "basis": "simulated" if simulated else "measured",
         "price": {
             "id": gpu.id,
@@ -102,5 +102,6 @@ def cost_object(cost: RequestCost, share: Share, gpu: GpuPrice, *, simulated: bo
     }
 
 
-def _to_microseconds(seconds: float) -> float:
-    return round(seconds * 1e6) / 1e6  # `round(seconds, 6)` goes by way of a string
+def to_microseconds(seconds: float) -> float:
+    """Rounded. `round(seconds, 6)` goes by way of a string."""
+    return round(seconds * 1e6) / 1e6
