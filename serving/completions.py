@@ -14,7 +14,7 @@ import orjson
 from retrieval import citations, prompt
 from retrieval.passages import Retrieval
 from serving import file_search, openai
-from serving.accounting.cost import Prices, cost_object
+from serving.accounting.cost import Prices, cost_object, price_object
 from serving.accounting.journal import Journal
 from serving.accounting.meter import Meter
 from serving.accounting.record import Outcome
@@ -66,6 +66,7 @@ class Completions:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._price = price_object(runtime.prices.gpu)
         self.routing = Routing(runtime.traffic, runtime.engine)
         self.evidence = Evidence(runtime.knowledge, runtime.stores.search)
 
@@ -230,7 +231,7 @@ class Completions:
             "alias": trace.alias,
             "simulated": simulated,
             "tokens": trace.tokens.counts(),
-            "cost": cost_object(trace.cost, trace.share, self._runtime.prices.gpu, simulated=simulated),
+            "cost": cost_object(trace.cost, trace.share, self._price, simulated=simulated),
         }
         if trace.routing is not None:
             extension["routing"] = described(trace.routing, self._runtime.prices, simulated=simulated)

@@ -143,6 +143,8 @@ def extended(body: bytes, answer: Mapping[str, Any], extension: Mapping[str, Any
 
 def check_offered(fields: Mapping[str, Any], missing: Mapping[str, str]) -> None:
     """Refuse what would be ignored; `missing` says why. Raises NotOffered."""
+    if missing.keys().isdisjoint(fields):
+        return
     for name in common(missing, fields):
         if fields[name] not in (None, False, ["text"]):
             raise NotOffered(f"`{name}` is not offered: {missing[name]}", param=name)

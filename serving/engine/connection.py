@@ -98,12 +98,9 @@ class Answer:
         self._resume()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _news(self) -> None:
+    def _news(self) -> "asyncio.Future[None]":
         self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
 
 class Connection(asyncio.Protocol):

@@ -49,6 +49,10 @@ class HotProtocol(Wire):
     # A part of a request is here; the head of the one that the parser reads, if it came in one piece.
     within = False
     head: bytes | None = None
+    # Answers all of them, one after the other: to make a task for each costs twice as much as to wake one. Whoever sets
+    # `turn` wakes it.
+    worker: asyncio.Task[None] | None = None
+    turn: asyncio.Future[None] | None = None
 
     def data_received(self, data: bytes) -> None:
         """See HttpToolsProtocol, as all that follow. A request whose head is known needs no parser."""
@@ -99,7 +103,10 @@ class HotProtocol(Wire):
         """Because the client left, or we did."""
         super().connection_lost(exc)
         if self.answering is not None:
-            self.answering.hang_up()
+            self.answering.disconnected = True
+        if self.worker is not None:
+            # Whoever is cancelled should know why: a client that left is not a gateway that is stopping.
+            self.worker.cancel(CLIENT_LEFT)
         if self.begun is not None and not self.begun.response_complete:
             self.begun.disconnected = True
             self.begun.message_event.set()
@@ -139,7 +146,28 @@ class HotProtocol(Wire):
 
     def _answer(self, request: "HotRequest") -> None:
         self.answering = request
-        request.run()
+        if self.worker is None:
+            self.worker = self.loop.create_task(self._work())
+        elif self.turn is not None:
+            self.turn.set_result(None)
+            self.turn = None
+        self.tasks.add(self.worker)
+
+    async def _work(self) -> None:
+        worker = cast("asyncio.Task[None]", self.worker)
+        try:
+            while not self.transport.is_closing():
+                if (request := self.answering) is None:
+                    self.turn = self.loop.create_future()
+                    await self.turn
+                    continue
+                await request.answer()
+                if self.answering is request:  # it broke off
+                    self.transport.close()
+                self.tasks.discard(worker)
+        finally:
+            self.tasks.discard(worker)
+            self.worker = self.turn = None
 
 
 class HotRequest:
@@ -148,7 +176,7 @@ class HotRequest:
     # uvicorn sets it; nobody waits for it.
     message_event = asyncio.Event()
     __slots__ = (
-        *("_caller", "_endpoint", "_gateway", "_started", "_streaming", "_task", "_wire"),
+        *("_caller", "_endpoint", "_gateway", "_started", "_streaming", "_wire"),
         *("body", "disconnected", "keep_alive", "response_complete"),
     )
 
@@ -159,20 +187,6 @@ class HotRequest:
         self._started = self._streaming = self.disconnected = self.response_complete = False
         self.keep_alive = keep_alive
         self.body: list[bytes] = []
-        self._task: asyncio.Task[None] | None = None
-
-    def run(self) -> None:
-        """The body is whole: answer it."""
-        self._task = self._wire.loop.create_task(self._answer())
-        self._wire.tasks.add(self._task)
-        self._task.add_done_callback(self._wire.tasks.discard)
-
-    def hang_up(self) -> None:
-        """The client has left."""
-        self.disconnected = True
-        if self._task is not None:
-            # Whoever is cancelled should know why: a client that left is not a gateway that is stopping.
-            self._task.cancel(CLIENT_LEFT)
 
     async def send(self, body: bytes, headers: Mapping[str, str]) -> None:
         """See Reply."""
@@ -192,7 +206,8 @@ class HotRequest:
         if not self.disconnected:
             self._wire.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    async def _answer(self) -> None:
+    async def answer(self) -> None:
+        """The body is whole."""
         completions = self._gateway.completions
         try:
             trace = completions.trace(self._caller, self._endpoint)
