@@ -9,18 +9,21 @@ from pydantic import ValidationError
 from rich.table import Column, Table
 
 from breakeven.console import Config, console, output
-from serving.auth import EVERYONE, LOCAL_TENANT, MOST_REQUESTS, KeyRefused, keys_of
+from serving.auth import EVERYONE, LOCAL_TENANT, KeyRefused, keys_of
 from serving.settings import load_settings
-from serving.sharing import Budget
+from serving.sharing import Budget, RateLimits
 
 app = typer.Typer(help="Make, list, update and revoke API keys.", no_args_is_help=True)
 BudgetOption = Annotated[
     list[str] | None,
     typer.Option(help="What it may spend in US dollars: `5/day`, `100/month`, both, or `none`.", metavar="USD/WINDOW"),
 ]
-RateOption = Annotated[
+Requests = Annotated[
+    int | None, typer.Option(min=0, help="Requests that it may send per minute; 0: no limit.", metavar="N")
+]
+Tokens = Annotated[
     int | None,
-    typer.Option(min=0, max=MOST_REQUESTS, help="Requests that it may send per minute; 0 for no limit.", metavar="N"),
+    typer.Option(min=0, help="Tokens that it may use per minute, of prompts and answers; 0: no limit.", metavar="N"),
 ]
 WarnAt = Annotated[float | None, typer.Option(help="Share of the budget from which on answers carry a warning.")]
 
@@ -40,12 +43,13 @@ def keys_create(
     note: Annotated[str, typer.Option(help="What it is for.")] = "",
     budget: BudgetOption = None,
     warn_at: WarnAt = None,
-    requests_per_minute: RateOption = None,
+    requests_per_minute: Requests = None,
+    tokens_per_minute: Tokens = None,
     config: Config = None,
 ) -> None:
     """Make an API key and show it once."""
+    limits = (read_budget(budget or [], warn_at), read_rates(requests_per_minute, tokens_per_minute))
     with keys_of(load_settings(config)) as store:
-        limits = (read_budget(budget or [], warn_at), requests_per_minute or None)
         key = store.create(tenant, group or [EVERYONE], role.value, note, *limits)
     console.print("This key is shown once and stored hashed. From now on every request needs a key.")
     output.print(key, markup=False)
@@ -55,15 +59,16 @@ def keys_create(
 def keys_list(config: Config = None) -> None:
     """List keys, without their secrets."""
     id = Column("id", no_wrap=True)  # `revoke` needs the whole of it
-    table = Table(id, "tenant", "groups", "role", "budget", "req/min", "note", "state")
+    table = Table(id, "tenant", "groups", "role", "budget", "req/min", "tok/min", "note", "state")
     with keys_of(load_settings(config)) as store:
         keys = store.list()
     for key in keys:
         state = "revoked" if key.revoked_at else "in force"
         caller = key.caller
         groups, budget = ", ".join(sorted(caller.groups)), _shown(caller.budget)
-        rate = str(caller.requests_per_minute or "none")
-        table.add_row(key.id, caller.tenant, groups, caller.role, budget, rate, key.note, state)
+        limits = caller.rates or RateLimits()
+        rates = (str(limits.requests_per_minute or "none"), str(limits.tokens_per_minute or "none"))
+        table.add_row(key.id, caller.tenant, groups, caller.role, budget, *rates, key.note, state)
     output.print(table)
 
 
@@ -72,23 +77,26 @@ def keys_update(
     key_id: str,
     budget: BudgetOption = None,
     warn_at: WarnAt = None,
-    requests_per_minute: RateOption = None,
+    requests_per_minute: Requests = None,
+    tokens_per_minute: Tokens = None,
     config: Config = None,
 ) -> None:
     """Set what a key may spend and send, in place of what it might before; running gateways know within seconds."""
-    if not budget and requests_per_minute is None:
+    rates = read_rates(requests_per_minute, tokens_per_minute)
+    if not budget and not rates.model_fields_set:
         raise KeyRefused(
-            "nothing to change: give --budget, for example `--budget 5/day --budget 100/month` or `none`, or "
-            "--requests-per-minute"
+            "nothing to change: give --budget, for example `--budget 5/day --budget 100/month` or `none`, "
+            "--requests-per-minute or --tokens-per-minute"
         )
     allowed = read_budget(budget or [], warn_at)
     with keys_of(load_settings(config)) as store:
         if budget:
             store.set_budget(key_id, allowed)
             output.print(f"{key_id}: {_shown(allowed)}")
-        if requests_per_minute is not None:
-            store.set_rate(key_id, requests_per_minute or None)
-            output.print(f"{key_id}: {requests_per_minute or 'any number of'} requests per minute")
+        if rates.model_fields_set:
+            store.set_rates(key_id, rates)
+        for name in sorted(rates.model_fields_set):
+            output.print(f"{key_id}: {getattr(rates, name) or 'any number of'} {name.replace('_', ' ')}")
 
 
 @app.command("revoke")
@@ -114,6 +122,16 @@ def read_budget(given: Sequence[str], warn_at: float | None) -> Budget | None:
     except ValidationError as error:
         first = error.errors()[0]
         raise KeyRefused(f"{first['loc'][-1]}: {first['msg']}") from None
+
+
+def read_rates(requests_per_minute: int | None, tokens_per_minute: int | None) -> RateLimits:
+    """What was given, 0 for no limit, as limits. Raises KeyRefused."""
+    given = {"requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
+    try:
+        return RateLimits.model_validate({name: each or None for name, each in given.items() if each is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise KeyRefused(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from None
 
 
 def _shown(budget: Budget | None) -> str:

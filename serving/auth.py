@@ -25,7 +25,7 @@ from serving.database.opening import shared_database, tables
 from serving.database.protocol import Database, Row, Schema, Statement, is_text
 from serving.errors import Forbidden, StoreUnavailable, Unauthenticated
 from serving.sections import Settings
-from serving.sharing import Budget
+from serving.sharing import Budget, RateLimits
 
 if TYPE_CHECKING:
     from serving.database.postgres import PostgresDatabase
@@ -35,7 +35,6 @@ logger = logging.getLogger("breakeven.keys")
 Role = Literal["user", "operator"]
 LOCAL_TENANT = "local"
 EVERYONE = "everyone"
-MOST_REQUESTS = 1_000_000  # per minute
 _PREFIX = "bk"
 # How long a created or revoked key may take to become known to a running gateway.
 REFRESH_S = 1.0
@@ -51,12 +50,12 @@ CREATE TABLE IF NOT EXISTS keys (
 CREATE TABLE IF NOT EXISTS keys_version (version INTEGER NOT NULL);
 INSERT INTO keys_version SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM keys_version);
 """,
-    later=(("keys", "budget", "TEXT"), ("keys", "requests_per_minute", "INTEGER")),
+    later=(("keys", "budget", "TEXT"), *(("keys", f"{each}_per_minute", "INTEGER") for each in ("requests", "tokens"))),
 )
-_INSERT = (
-    "INSERT INTO keys (id, sha256, tenant, groups, role, note, created_at, revoked_at, budget, requests_per_minute) "
-    "VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
-)
+# By name: a `*` that is prepared would fail at the gateways that run while a newer one adds a column.
+_KEPT = "id, sha256, tenant, groups, role, note, created_at, revoked_at, budget, requests_per_minute, tokens_per_minute"
+_INSERT = f"INSERT INTO keys ({_KEPT}) VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"  # noqa: S608  # names of ours
+_LIST = f"SELECT {_KEPT} FROM keys ORDER BY created_at, id"  # noqa: S608  # names of ours
 _TENANTS_KEY = "id = ? AND revoked_at IS NULL AND tenant = coalesce(?, tenant)"
 # With every change, and first in its transaction: changes of several gateways come one after another.
 _CHANGED: Statement = ("UPDATE keys_version SET version = version + 1", ())
@@ -75,7 +74,7 @@ class Caller:
     role: Role
     key_id: str
     budget: Budget | None = None
-    requests_per_minute: int | None = None
+    rates: RateLimits | None = None
 
     def require_operator(self) -> None:
         """Raises Forbidden for a user."""
@@ -121,7 +120,7 @@ class KeyStore:
         role: Role,
         note: str = "",
         budget: Budget | None = None,
-        requests_per_minute: int | None = None,
+        rates: RateLimits | None = None,
     ) -> str:
         """Store a new key and return it; this is the only time anyone sees it. Raises KeyRefused for a bad name."""
         chosen = sorted(set(groups))
@@ -132,7 +131,7 @@ class KeyStore:
             raise KeyRefused("the note has characters that are no text; leave them out")
         key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         key = f"{_PREFIX}-{key_id}-{secret}"
-        caller = Caller(tenant, frozenset(chosen), role, key_id, budget, requests_per_minute)
+        caller = Caller(tenant, frozenset(chosen), role, key_id, budget, rates)
         self._insert([Key(key_id, _digest(key), caller, note, time.time())])
         return key
 
@@ -152,16 +151,16 @@ class KeyStore:
         sql = f"UPDATE keys SET budget = ? WHERE {_TENANTS_KEY}"  # noqa: S608  # a constant of ours
         self._change(sql, (_stored(budget), key_id, tenant), key_id)
 
-    def set_rate(self, key_id: str, requests_per_minute: int | None, tenant: str | None = None) -> None:
-        """How many requests the key may send from now on; see set_budget. Raises KeyRefused."""
-        if requests_per_minute is not None and not 1 <= requests_per_minute <= MOST_REQUESTS:
-            raise KeyRefused(f"requests per minute must be from 1 to {MOST_REQUESTS}")
-        sql = f"UPDATE keys SET requests_per_minute = ? WHERE {_TENANTS_KEY}"  # noqa: S608  # a constant of ours
-        self._change(sql, (requests_per_minute, key_id, tenant), key_id)
+    def set_rates(self, key_id: str, rates: RateLimits, tenant: str | None = None) -> None:
+        """How much the key may ask from now on, as far as `rates` sets it; see set_budget. Raises KeyRefused."""
+        given = rates.model_dump(include=rates.model_fields_set)
+        columns = ", ".join(f"{name} = ?" for name in given)
+        sql = f"UPDATE keys SET {columns} WHERE {_TENANTS_KEY}"  # noqa: S608  # names of ours
+        self._change(sql, (*given.values(), key_id, tenant), key_id)
 
     def list(self) -> list[Key]:
         """All keys ever made, oldest first."""
-        return [_key(row) for row in self._database.rows("SELECT * FROM keys ORDER BY created_at, id")]
+        return [_key(row) for row in self._database.rows(_LIST)]
 
     def any(self) -> bool:
         """True once a key was ever made: revoking the last one must not open the door."""
@@ -279,21 +278,21 @@ def open_keys(home: Path, shared: "PostgresDatabase | None" = None, max_age_s: f
 def _row(key: Key) -> tuple[Any, ...]:
     caller = key.caller
     who = (key.id, key.sha256, caller.tenant, " ".join(sorted(caller.groups)), caller.role)
-    return (*who, key.note, key.created_at, key.revoked_at, _stored(caller.budget), caller.requests_per_minute)
+    rates = caller.rates or RateLimits()
+    limits = (_stored(caller.budget), rates.requests_per_minute, rates.tokens_per_minute)
+    return (*who, key.note, key.created_at, key.revoked_at, *limits)
 
 
 def _key(row: Row) -> Key:
-    groups, budget = frozenset(row["groups"].split()), _read(row["budget"])
-    caller = Caller(row["tenant"], groups, row["role"], row["id"], budget, row["requests_per_minute"])
+    budget = None if row["budget"] is None else Budget.model_validate_json(row["budget"])
+    rates = RateLimits(requests_per_minute=row["requests_per_minute"], tokens_per_minute=row["tokens_per_minute"])
+    limits = (budget, None if rates.unlimited else rates)
+    caller = Caller(row["tenant"], frozenset(row["groups"].split()), row["role"], row["id"], *limits)
     return Key(row["id"], bytes(row["sha256"]), caller, row["note"], row["created_at"], row["revoked_at"])
 
 
 def _stored(budget: Budget | None) -> str | None:
     return None if budget is None else budget.model_dump_json(exclude_unset=True)
-
-
-def _read(stored: str | None) -> Budget | None:
-    return None if stored is None else Budget.model_validate_json(stored)
 
 
 def _digest(key: str) -> bytes:

@@ -84,7 +84,7 @@ class Completions:
             tool, fields = file_search.take(request.fields, self._runtime.limits)
             if tool is not None:
                 request = replace(request, fields=fields)
-            await trace.admit(request.sequences)
+            await trace.admit(fields, request.sequences)
             question = prompt.query_of(fields["messages"]) if endpoint == "chat" else None
             async with self.routing.admit(trace, request.model, fields.get("user"), question) as served:
                 self._check(trace, served, request)

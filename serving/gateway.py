@@ -112,7 +112,7 @@ async def open_gateway(
         tuning = await stack.enter_async_context(_tuning(settings, machine.device, rollout, stores, engine_started))
         door = open_door(settings, machine.device, observers.metrics.registry)
         paid = (machine.meter, machine.prices, observers.journal)
-        held = (observers.budgets, open_rates(stack, shared))
+        held = (observers.budgets, open_rates(stack, shared, observers.metrics.registry))
         runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, *paid, limits, door, *held)
         completions = Completions(runtime)
         yield Gateway(

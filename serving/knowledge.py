@@ -211,8 +211,9 @@ class Knowledge:
         """OpenAI's embeddings endpoint."""
         trace.model = trace.engine_model = self.embedding_model
         try:
-            await trace.afford()
-            answer = await self._embed(trace, openai.parse_json(body))
+            fields = openai.parse_json(body)
+            await trace.afford(fields)
+            answer = await self._embed(trace, fields)
         except GatewayError as error:
             error.request_id = trace.id
             trace.end("error", error.status, error.code)

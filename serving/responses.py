@@ -48,7 +48,7 @@ class Responses:
         with recorded(trace):
             request = response_items.parse(body, self._runtime.limits.of(trace.caller.role))
             trace.stream = request.stream
-            await trace.admit()
+            await trace.admit(request.fields)
             async with self._completions.routing.admit(
                 trace, request.model, request.fields.get("user"), request.question
             ) as served:

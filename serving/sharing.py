@@ -1,6 +1,7 @@
-"""Settings of how the engine is shared: among requests at once, among tenants, and by what each may spend."""
+"""How the engine is shared: among requests at once, among tenants, and by what each may ask and spend."""
 
 from decimal import Decimal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -42,6 +43,19 @@ class Budget(Section):
     def unlimited(self) -> bool:
         """Nothing is held for a request where all budgets are so."""
         return self.usd_per_day is None and self.usd_per_month is None
+
+
+class RateLimits(Section):
+    """How much a key may ask in a minute."""
+
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+    # Of prompts and answers.
+    tokens_per_minute: Annotated[int, Field(ge=1, le=100_000_000, strict=True)] | None = None
+
+    @property
+    def unlimited(self) -> bool:
+        """Neither is set."""
+        return self.requests_per_minute is None and self.tokens_per_minute is None
 
 
 class Tenant(Section):

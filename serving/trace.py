@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 from uuid import uuid4
 
 from retrieval.passages import Retrieval
@@ -92,18 +93,24 @@ class Trace:
     _first: float | None = None
     _last: float | None = None
 
-    async def admit(self, sequences: int = 1) -> None:
-        """Before anything is spent on it. Raises RateLimited, Overloaded, QuotaExceeded."""
-        if self.caller.requests_per_minute is not None:
-            self._rate = await self.rates.take(self.caller)
+    async def admit(self, fields: Mapping[str, Any], sequences: int = 1) -> None:
+        """Before anything is spent on it. Raises RequestTooLarge, RateLimited, Overloaded, QuotaExceeded."""
+        if self.caller.rates is not None:
+            await self._limit(fields, sequences)
         self.place.apply(sequences)
         await self._hold()
 
-    async def afford(self) -> None:
-        """The same for what needs no place in the engine."""
-        if self.caller.requests_per_minute is not None:
-            self._rate = await self.rates.take(self.caller)
+    async def afford(self, fields: Mapping[str, Any]) -> None:
+        """The same for what needs no place in the engine, and gets no answer from it."""
+        if self.caller.rates is not None:
+            await self._limit(fields, 0)
         await self._hold()
+
+    async def _limit(self, fields: Mapping[str, Any], sequences: int) -> None:
+        admitted = await self.rates.take(self.caller, fields, sequences)
+        self._rate = admitted.headers
+        if admitted.hold is not None:
+            self.sinks = (*self.sinks, admitted.hold)
 
     async def _hold(self) -> None:
         self._warning = await self.budgets.hold(self.caller, self.id)

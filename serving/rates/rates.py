@@ -1,118 +1,107 @@
-"""Requests per minute of a key, with OpenAI's errors and headers. Keys without a limit cost nothing here.
-
-A key with a limit of N has a bucket of N requests that fills up evenly, one every 60/N seconds: N at once after a
-minute of silence, and no more than N a minute in the long run. All that must be known of a bucket is when it will be
-full (the generic cell rate algorithm), in whole microseconds, so that N at once are exactly N.
-"""
+"""Requests and tokens per minute of a key, with OpenAI's errors and headers. Keys without a limit cost nothing here."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from serving.auth import Caller
 from serving.errors import GatewayError
+from serving.rates.buckets import Bucket, Buckets
+from serving.rates.tokens import Habits, Hold, Need, need_of
 
-MINUTE = 60_000_000  # microseconds
-_PREFIX = "x-ratelimit-"
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """A bucket of `limit` requests after one asked: microseconds until it is full, and whether there was room."""
-
-    limit: int
-    missing: int
-    admitted: bool
-
-    @property
-    def retry_s(self) -> float:
-        """Until there is room for one."""
-        return max(0, self.missing + gap(self.limit) - whole(self.limit)) / 1e6
-
-    def headers(self) -> dict[str, str]:
-        """OpenAI's, of every answer."""
-        left = max(0, (whole(self.limit) - self.missing) // gap(self.limit))
-        return {
-            f"{_PREFIX}limit-requests": str(self.limit),
-            f"{_PREFIX}remaining-requests": str(left),
-            f"{_PREFIX}reset-requests": _duration(self.missing / 1e6),
-        }
+Kind = Literal["requests", "tokens"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_NAMES: Mapping[Kind, str] = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
 
 
 class RateLimited(GatewayError):
-    """A key sent more requests than it may; OpenAI's error for the same."""
+    """A key sent more requests than it may, or wants more tokens; OpenAI's error for the same."""
 
     status = 429
-    kind = "requests"
     code = "rate_limit_exceeded"
-    bucket: Bucket | None = None
+    rates: Mapping[str, str] = {}
+    retry_ms: int | None = None
 
     def headers(self) -> dict[str, str]:
-        """With the bucket, and the wait in milliseconds, which OpenAI's clients prefer."""
-        if self.bucket is None:
-            return super().headers()
-        wait = {"retry-after-ms": str(math.ceil(self.bucket.retry_s * 1000))}
-        return {**super().headers(), **self.bucket.headers(), **wait}
+        """With the buckets, and the wait in milliseconds, which OpenAI's clients prefer."""
+        wait = {} if self.retry_ms is None else {"retry-after-ms": str(self.retry_ms)}
+        return {**super().headers(), **self.rates, **wait}
 
 
-class Buckets(Protocol):
-    """Where the buckets are: `LocalBuckets` for one gateway, `SharedBuckets` (shared.py) for several."""
+class RequestTooLarge(GatewayError):
+    """It wants more tokens than its key may have in a minute, so waiting would not help: not 429, which clients send
+    again."""
 
-    async def take(self, account: str, limit: int) -> Bucket:
-        """One request of the account's bucket, if it has one; decided before anything else takes from it."""
+    status = 413
+    kind = "tokens"
+    code = "rate_limit_exceeded"
 
 
-class LocalBuckets:
-    """In memory. Belongs to the event loop. `clock` is any that goes forward, in seconds."""
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Headers that the answer should carry, and what is held for it."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._full_at: dict[str, int] = {}
-
-    async def take(self, account: str, limit: int) -> Bucket:
-        """See Buckets. Decided without an await, so nothing comes between."""
-        now = round(self._clock() * 1e6)
-        full_at = max(self._full_at.get(account, now), now) + gap(limit)
-        if admitted := full_at - now <= whole(limit):
-            self._full_at[account] = full_at
-        return Bucket(limit, self._full_at.get(account, now) - now, admitted)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hold: Hold | None = None
 
 
 class Rates:
-    """What a request asks before anything is spent on it."""
+    """What a request asks before anything is spent on it. Belongs to the event loop."""
 
     def __init__(self, buckets: Buckets) -> None:
-        self._buckets = buckets
+        self._buckets, self._habits = buckets, Habits()
+        self.refused: Counter[Kind] = Counter(dict.fromkeys(KINDS, 0))
 
-    async def take(self, caller: Caller) -> Mapping[str, str]:
-        """Headers that the answer should carry. Raises RateLimited, StoreUnavailable."""
-        if caller.requests_per_minute is None:
-            return {}
-        bucket = await self._buckets.take(f"key:{caller.key_id}", caller.requests_per_minute)
+    async def take(self, caller: Caller, fields: Mapping[str, Any], answers: int) -> Admitted:
+        """For a request with these fields and so many answers. Raises RequestTooLarge, RateLimited, BadRequest,
+        StoreUnavailable."""
+        if caller.rates is None:
+            return Admitted()
+        requests, tokens = caller.rates.requests_per_minute, caller.rates.tokens_per_minute
+        need = None if tokens is None else self._possible(caller, need_of(fields, answers), tokens)
+        headers: dict[str, str] = {}
+        if requests is not None:
+            await self._take("requests", caller, requests, 1, headers)
+        if need is None or tokens is None:
+            return Admitted(headers)
+        bucket = await self._take("tokens", caller, tokens, min(tokens, self._habits.amount(need)), headers)
+        return Admitted(headers, Hold(self._buckets, bucket, need, self._habits))
+
+    def _possible(self, caller: Caller, need: Need, limit: int) -> Need:
+        if need.stated <= limit:
+            return need
+        self.refused["tokens"] += 1
+        raise RequestTooLarge(
+            f"Request too large for the key {caller.key_id} on {_NAMES['tokens']}: Limit {limit}, Requested "
+            f"{need.stated}. The input or output tokens must be reduced in order to run successfully, or an operator "
+            "must raise the limit: breakeven keys update --tokens-per-minute"
+        )
+
+    async def _take(self, kind: Kind, caller: Caller, limit: int, amount: int, headers: dict[str, str]) -> Bucket:
+        account = f"{'key' if kind == 'requests' else kind}:{caller.key_id}"
+        bucket = await self._buckets.take(account, limit, amount)
+        headers.update(_headers(kind, bucket))
         if not bucket.admitted:
-            raise _refusal(caller.key_id, bucket)
-        return bucket.headers()
+            self.refused[kind] += 1
+            raise _refusal(kind, caller.key_id, bucket, headers)
+        return bucket
 
 
-def gap(limit: int) -> int:
-    """Microseconds in which one more request becomes possible."""
-    return MINUTE // limit
+def _headers(kind: Kind, bucket: Bucket) -> dict[str, str]:
+    found = {"limit": str(bucket.limit), "remaining": str(bucket.left), "reset": _duration(bucket.full_s)}
+    return {f"x-ratelimit-{name}-{kind}": value for name, value in found.items()}
 
 
-def whole(limit: int) -> int:
-    """Microseconds in which an empty bucket becomes full: a minute, but for what a gap's rounding leaves."""
-    return limit * gap(limit)
-
-
-def _refusal(key_id: str, bucket: Bucket) -> RateLimited:
+def _refusal(kind: Kind, key_id: str, bucket: Bucket, headers: Mapping[str, str]) -> RateLimited:
     error = RateLimited(
-        f"Rate limit reached for the key {key_id} on requests per min (RPM): Limit {bucket.limit}. "
-        f"Please try again in {_duration(bucket.retry_s)}; an operator can raise it: "
-        "breakeven keys update --requests-per-minute",
+        f"Rate limit reached for the key {key_id} on {_NAMES[kind]}: Limit {bucket.limit}, Used "
+        f"{bucket.limit - bucket.left}, Requested {bucket.amount} ({bucket.left} left). Please try again in "
+        f"{_duration(bucket.retry_s)}; an operator can raise it: breakeven keys update --{kind}-per-minute",
         retry_after_s=math.ceil(bucket.retry_s),  # who comes a moment too early is refused again
     )
-    error.bucket = bucket
+    error.kind, error.rates, error.retry_ms = kind, headers, math.ceil(bucket.retry_s * 1000)
     return error
 
 

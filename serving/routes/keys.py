@@ -5,22 +5,23 @@ others in.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from serving.auth import MOST_REQUESTS, Caller, Key, KeyRefused
+from serving.auth import Caller, Key, KeyRefused
 from serving.budgets.budgets import Account
 from serving.errors import BadRequest, NotFound
 from serving.gateway import Gateway
 from serving.openai import parse_json
 from serving.routes.edge import caller_of, gateway_of, json_response, operator_of, read_body
-from serving.sharing import Budget
+from serving.sharing import Budget, RateLimits
 
 router = APIRouter(prefix="/v1/breakeven", tags=["Breakeven"])
-_LIMITS = {"budget", "requests_per_minute"}
+_LIMITS = ("budget", *RateLimits.model_fields)
 
 
 @router.get("/usage")
@@ -48,18 +49,18 @@ async def list_keys(request: Request) -> Response:
 @router.patch("/keys/{key_id}")
 async def update_key(request: Request, key_id: str) -> Response:
     """Set what a key of the caller's tenant may spend: `{"budget": {"usd_per_day", "usd_per_month", "warn_at"}}`, and
-    how many requests it may send: `{"requests_per_minute": 60}`; null for no limit of its own."""
+    how much it may ask: `{"requests_per_minute": 60, "tokens_per_minute": 40000}`; null for no limit of its own."""
     gateway, caller = gateway_of(request), operator_of(request)
     fields = parse_json(await read_body(request, gateway.settings.server.max_body_bytes))
-    if not fields or (unknown := set(fields) - _LIMITS):
+    if not fields or (unknown := set(fields).difference(_LIMITS)):
         param = next(iter(unknown), "budget") if fields else "budget"
-        raise BadRequest("send `budget`, `requests_per_minute` or both, and nothing else", param=param)
-    budget, rate = _budget(fields.get("budget")), _rate(fields.get("requests_per_minute"))
+        raise BadRequest(f"send some of `{'`, `'.join(_LIMITS)}`, and nothing else", param=param)
+    budget, rates = _budget(fields.get("budget")), _rates(fields)
     try:
         if "budget" in fields:
             await asyncio.to_thread(gateway.keys.set_budget, key_id, budget, caller.tenant)
-        if "requests_per_minute" in fields:
-            await asyncio.to_thread(gateway.keys.set_rate, key_id, rate, caller.tenant)
+        if rates.model_fields_set:
+            await asyncio.to_thread(gateway.keys.set_rates, key_id, rates, caller.tenant)
     except KeyRefused:
         wanted = f"no key {key_id[:50]!r} of this tenant is in force"
         raise NotFound(f"{wanted}: GET /v1/breakeven/keys lists them") from None
@@ -76,19 +77,19 @@ def _budget(value: Any) -> Budget | None:
         raise BadRequest(f"`{where}`: {first['msg']}", param=where) from None
 
 
-def _rate(value: Any) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_REQUESTS):
-        raise BadRequest(
-            f"`requests_per_minute` must be a whole number from 1 to {MOST_REQUESTS}, or null",
-            param="requests_per_minute",
-        )
-    return value
+def _rates(fields: Mapping[str, Any]) -> RateLimits:
+    try:
+        return RateLimits.model_validate({name: value for name, value in fields.items() if name != "budget"})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][0])
+        raise BadRequest(f"`{where}`: {first['msg']}; null for no limit", param=where) from None
 
 
 def _shown(gateway: Gateway, key: Key) -> dict[str, Any]:
     caller: Caller = key.caller
     spent = gateway.runtime.budgets.describe(Account("key", key.id, caller.budget))
     who = {"tenant": caller.tenant, "groups": sorted(caller.groups), "role": caller.role, "note": key.note}
-    rate = {"requests_per_minute": caller.requests_per_minute}
+    rates = (caller.rates or RateLimits()).model_dump()
     warn_at = None if caller.budget is None else caller.budget.warn_at
-    return {"object": "key", **who, "revoked": key.revoked_at is not None, "warn_at": warn_at, **rate, **spent}
+    return {"object": "key", **who, "revoked": key.revoked_at is not None, "warn_at": warn_at, **rates, **spent}

@@ -12,6 +12,7 @@ import pytest
 from serving.auth import LOCAL_OPERATOR, MAX_AGE_S, REFRESH_S, KeyRefused, KeyStore, open_keys
 from serving.database.opening import shared_database
 from serving.errors import Forbidden, StoreUnavailable, Unauthenticated
+from serving.sharing import RateLimits
 from tests.servers import Cluster
 
 Open = Callable[[], KeyStore]
@@ -86,7 +87,7 @@ def test_a_change_that_waits_for_another_process_holds_up_no_request(tmp_path: P
     key = keys.create("acme", [], "user")
     with closing(sqlite3.connect(tmp_path / "keys.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        changing = threading.Thread(target=keys.set_rate, args=(key.split("-")[1], 5))
+        changing = threading.Thread(target=keys.set_rates, args=(key.split("-")[1], RateLimits(requests_per_minute=5)))
         changing.start()
         time.sleep(REFRESH_S + 0.1)
         asking = threading.Thread(target=keys.authenticate, args=(f"Bearer {key}",))
@@ -96,7 +97,33 @@ def test_a_change_that_waits_for_another_process_holds_up_no_request(tmp_path: P
         other.execute("ROLLBACK")
     changing.join()
     assert not waits
-    assert keys.authenticate(f"Bearer {key}").requests_per_minute == 5
+    assert keys.authenticate(f"Bearer {key}").rates == RateLimits(requests_per_minute=5)
+
+
+def test_keys_from_before_there_were_limits_of_tokens(open_store: Open) -> None:
+    old = open_store()
+    key = old.create("acme", [], "user", rates=RateLimits(requests_per_minute=7))
+    old._database.write([("ALTER TABLE keys DROP COLUMN tokens_per_minute", ())])
+    keys, id = open_store(), key.split("-")[1]
+    assert keys.authenticate(f"Bearer {key}").rates == RateLimits(requests_per_minute=7)
+    for given, expected in (
+        (RateLimits(tokens_per_minute=500), RateLimits(requests_per_minute=7, tokens_per_minute=500)),
+        (RateLimits(requests_per_minute=None), RateLimits(tokens_per_minute=500)),
+        (RateLimits(tokens_per_minute=None), None),
+    ):
+        keys.set_rates(id, given)
+        assert keys.authenticate(f"Bearer {key}").rates == expected
+    with pytest.raises(KeyRefused):
+        keys.set_rates(id, RateLimits(tokens_per_minute=5), "rival")
+
+
+def test_a_column_that_a_newer_gateway_adds_breaks_nobody_s_keys(open_store: Open) -> None:
+    keys, newer = open_store(), open_store()
+    for _ in range(20):
+        keys.create("acme", [], "user")  # each reads all of them, by a statement that is prepared in the end
+    newer._database.write([("ALTER TABLE keys ADD COLUMN later TEXT", ())])
+    assert len(keys.list()) == 20
+    assert keys.authenticate(f"Bearer {keys.create('acme', [], 'user')}").tenant == "acme"
 
 
 def test_the_secret_is_not_in_the_file(tmp_path: Path) -> None:

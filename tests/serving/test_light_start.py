@@ -1,7 +1,6 @@
 """What a gateway without documents holds in memory: none of the libraries that only documents need."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,8 +84,6 @@ def test_heavy_libraries_come_with_the_first_document(tmp_path: Path) -> None:
     assert (ready, answered, loaded) == ("True True []", "200 200", "[]"), done.stderr
     assert float(resident_mb) <= MOST_MB, resident_mb
     assert then == "['kb'] True"
-    # Triton, which comes with transformers where vLLM is installed, lists what it could not free.
-    assert not re.search("leak", done.stderr, re.IGNORECASE), done.stderr
 
 
 def test_whoever_has_documents_finds_them_ready_at_start(tmp_path: Path) -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from prometheus_client import CollectorRegistry
 
 from serving.auth import EVERYONE, Caller
 from serving.database.opening import shared_database
 from serving.errors import StoreUnavailable
+from serving.rates.buckets import LocalBuckets
 from serving.rates.opening import open_rates
-from serving.rates.rates import LocalBuckets, RateLimited, Rates
+from serving.rates.rates import RateLimited, Rates
+from serving.sharing import RateLimits
 from tests.servers import Cluster
 from tests.serving.gateways import running, settings_for
 
@@ -22,7 +25,12 @@ ASK = {"model": "plain", "messages": [{"role": "user", "content": "hello"}]}
 
 
 def caller(limit: int | None, key: str = "k1") -> Caller:
-    return Caller("acme", frozenset({EVERYONE}), "user", key, None, limit)
+    rates = None if limit is None else RateLimits(requests_per_minute=limit)
+    return Caller("acme", frozenset({EVERYONE}), "user", key, None, rates)
+
+
+def opened(stack: AsyncExitStack, cluster: Cluster) -> Rates:
+    return open_rates(stack, stack.enter_context(shared_database(cluster.url())), CollectorRegistry())
 
 
 class Clock:
@@ -43,12 +51,12 @@ async def both(request: pytest.FixtureRequest) -> AsyncIterator[list[Rates]]:
             return
         cluster: Cluster = request.getfixturevalue("postgres")
         cluster.empty()
-        yield [open_rates(stack, stack.enter_context(shared_database(cluster.url()))) for _ in range(2)]
+        yield [opened(stack, cluster) for _ in range(2)]
 
 
 async def admitted(rates: Rates, who: Caller) -> bool:
     try:
-        await rates.take(who)
+        await rates.take(who, ASK, 1)
     except RateLimited:
         return False
     return True
@@ -66,30 +74,29 @@ async def test_of_many_at_once_as_many_as_the_limit_are_admitted(both: list[Rate
 async def test_a_large_limit_that_does_not_divide_a_minute_is_exact_too() -> None:
     rates, limit = Rates(LocalBuckets(Clock())), 30_001
     for sent in range(limit):
-        headers = await rates.take(caller(limit))
+        headers = (await rates.take(caller(limit), ASK, 1)).headers
         assert headers["x-ratelimit-remaining-requests"] == str(limit - sent - 1)
     with pytest.raises(RateLimited) as caught:
-        await rates.take(caller(limit))
-    assert caught.value.bucket is not None
-    assert 0 < caught.value.bucket.retry_s <= 60 / limit
+        await rates.take(caller(limit), ASK, 1)
+    assert caught.value.retry_ms == 2  # 60 s / limit, rounded up
 
 
 async def test_keys_do_not_take_from_each_other_and_none_has_no_limit(both: list[Rates]) -> None:
     hostile = "'; DROP TABLE rates; -- %s ?"
     assert [await admitted(both[0], caller(1, hostile)) for _ in range(2)] == [True, False]
     assert await admitted(both[1], caller(1, "other"))
-    assert await both[0].take(caller(None, hostile)) == {}
+    assert (await both[0].take(caller(None, hostile), ASK, 1)).headers == {}
 
 
 async def test_what_headers_and_error_say(both: list[Rates]) -> None:
-    headers = await both[0].take(caller(3))
+    headers = (await both[0].take(caller(3), ASK, 1)).headers
     assert headers["x-ratelimit-limit-requests"] == "3"
     assert headers["x-ratelimit-remaining-requests"] == "2"
     assert headers["x-ratelimit-reset-requests"] in ("20s", "19.99s", "19.98s")
     for left in ("1", "0"):
-        assert (await both[1].take(caller(3)))["x-ratelimit-remaining-requests"] == left
+        assert (await both[1].take(caller(3), ASK, 1)).headers["x-ratelimit-remaining-requests"] == left
     with pytest.raises(RateLimited) as refused:
-        await both[0].take(caller(3))
+        await both[0].take(caller(3), ASK, 1)
     told, error = refused.value.headers(), refused.value.body()["error"]
     assert (refused.value.status, error["type"], error["code"]) == (429, "requests", "rate_limit_exceeded")
     assert "Limit 3" in error["message"]
@@ -117,14 +124,14 @@ async def test_a_bucket_fills_up_evenly_and_a_new_limit_counts_from_now_on() -> 
 async def test_without_postgresql_a_key_with_a_limit_gets_503_and_others_are_not_asked(postgres: Cluster) -> None:
     postgres.empty()
     async with AsyncExitStack() as stack:
-        rates = open_rates(stack, stack.enter_context(shared_database(postgres.url())))
-        await rates.take(caller(5))
+        rates = opened(stack, postgres)
+        await rates.take(caller(5), ASK, 1)
         postgres.stop()
         try:
             with pytest.raises(StoreUnavailable, match="rate limits") as said:
-                await rates.take(caller(5))
+                await rates.take(caller(5), ASK, 1)
             assert said.value.code == "rates_unavailable"
-            assert await rates.take(caller(None)) == {}
+            assert (await rates.take(caller(None), ASK, 1)).headers == {}
         finally:
             postgres.start()
         # A crash of the database makes the bucket full again, and never less than that.
@@ -133,7 +140,7 @@ async def test_without_postgresql_a_key_with_a_limit_gets_503_and_others_are_not
 
 async def test_openais_client_sees_its_limit(tmp_path: Path) -> None:
     async with running(settings_for(tmp_path)) as stack, httpx.AsyncClient(base_url=stack.url) as http:
-        key = stack.gateway.keys.create("acme", [EVERYONE], "user", requests_per_minute=2)
+        key = stack.gateway.keys.create("acme", [EVERYONE], "user", rates=RateLimits(requests_per_minute=2))
         free = stack.gateway.keys.create("acme", [EVERYONE], "operator")
         client = openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key=key, max_retries=0)
         first = await client.chat.completions.with_raw_response.create(**ASK)  # type: ignore[call-overload]  # a dict

@@ -1,6 +1,7 @@
 """Two gateways over one PostgreSQL and one Chroma server: keys, files and vector stores are the same at both."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from serving.auth import EVERYONE, MAX_AGE_S
+from serving.sharing import RateLimits
 from serving.stores.blobs import PART_BYTES
 from tests.servers import Cluster
 from tests.serving.gateways import Running, running, settings_for
@@ -101,6 +103,28 @@ async def test_files_and_vector_stores_of_one_are_the_other_s_at_once(two: Two) 
     assert (await two.call(0, "DELETE", f"/files/{file}")).json()["deleted"]
     assert (await two.call(1, "GET", f"/files/{file}/content")).status_code == 404
     assert (await two.call(1, "GET", f"/vector_stores/{store}/files")).json()["data"] == []
+
+
+async def test_tokens_per_minute_are_counted_over_both(two: Two) -> None:
+    """Their bucket lacks exactly what all answers together took, wherever they were asked for."""
+    limit, ask = 600, {"model": "plain", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 12}
+    rates = RateLimits(tokens_per_minute=limit)
+    key = two.gateways[0].gateway.keys.create("acme", [EVERYONE], "user", rates=rates)
+    await two.known(1, key)
+    began = time.monotonic()
+    asked = (two.call(number % 2, "POST", "/chat/completions", key, json=ask) for number in range(60))
+    answers = await asyncio.gather(*asked)
+    used = sum(each.json()["usage"]["total_tokens"] for each in answers if each.status_code == 200)
+    refused = [each.json()["error"] for each in answers if each.status_code == 429]
+    assert {error["type"] for error in refused} == {"tokens"}
+    # Holds are larger than what was used: this many fit at once, and no more than fill the bucket were answered.
+    assert len(answers) - len(refused) >= 10
+    assert used <= limit + (time.monotonic() - began) * limit / 60
+    buckets, account = two.gateways[1].gateway.runtime.rates._buckets, f"tokens:{key.split('-')[1]}"
+    async with asyncio.timeout(5):
+        while (missing := (await buckets.take(account, limit, 0)).full_s * limit / 60) > used + 1:  # noqa: ASYNC110  # no event
+            await asyncio.sleep(0.01)
+    assert missing >= used - (time.monotonic() - began) * limit / 60 - 1
 
 
 async def test_the_bytes_come_back_as_they_were(two: Two, servers: tuple[str, Cluster]) -> None:
