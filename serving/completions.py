@@ -146,7 +146,7 @@ class Completions:
         retrieval: Retrieval | None,
         reply: Reply,
     ) -> Sequence[str]:
-        """The answer's texts, none if it broke off."""
+        """The answer's texts: none if it broke off, or nobody wants to read them."""
         await trace.enter_engine()
         async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], openai.encode(fields)) as response:
             if response.status != 200:
@@ -160,14 +160,16 @@ class Completions:
     ) -> Sequence[str]:
         body, answer = await read_answer(trace, response)
         trace.leave_engine(tokens_of(answer.get("usage")))
-        cited = None
-        trace.cut = any(choice.get("finish_reason") == "length" for choice in answer["choices"])
-        texts = [(each.get("message") or {}).get("content") or each.get("text") or "" for each in answer["choices"]]
+        cited, choices = None, answer["choices"]
+        texts: Sequence[str] = ()
+        if trace.keep_text or retrieval is not None:
+            trace.cut = any(choice.get("finish_reason") == "length" for choice in choices)
+            texts = [(each.get("message") or {}).get("content") or each.get("text") or "" for each in choices]
         if retrieval is not None:
             supplied = as_files(prompt.annotations(retrieval.passages))
             cited = citations.check(texts, supplied)
             trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
-            for choice, text in zip(answer["choices"], texts, strict=True):
+            for choice, text in zip(choices, texts, strict=True):
                 choice["message"]["annotations"] = citations.mark(text, supplied)
             body = orjson.dumps(answer)
         extension = self.extension(trace, retrieval, cited)

@@ -33,6 +33,8 @@ class recorded:  # a name like those of contextlib: it is used in a `with`
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         trace = self._trace
+        if error is None:
+            return
         if isinstance(error, GatewayError):
             error.request_id = trace.id
             trace.end("error", error.status, error.code)
