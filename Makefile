@@ -15,9 +15,9 @@ report: .venv/.installed
 	@echo "open report/index.html"
 
 # Three at a time on two cores, for most of them wait for processes; but for those with the real engine, which takes the
-# whole machine. tests/house is in `make check`. 5: ARGS chose none of them.
+# whole machine. The order is that of tests/conftest.py. tests/house is in `make check`. 5: ARGS chose none of them.
 test: .venv/.installed
-	.venv/bin/pytest -n 3 --dist loadfile -m "not e2e" --ignore tests/house $(ARGS) || [ $$? = 5 ]
+	.venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not e2e" --ignore tests/house $(ARGS) || [ $$? = 5 ]
 	.venv/bin/pytest -m e2e $(ARGS) || [ $$? = 5 ]
 
 check: lint types house

@@ -7,10 +7,9 @@ best passage's: an index would add errors of its own.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import ir_measures
@@ -22,6 +21,7 @@ from rich.progress import track
 
 from benchmarks.beir import JudgedSet, load
 from benchmarks.origin import Origin
+from benchmarks.result_file import show
 from retrieval.chunking import Chunker
 from retrieval.documents import load as load_document
 from retrieval.embedder import SentenceTransformerEmbedder
@@ -132,11 +132,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     given = parser.parse_args()
     origin = Origin.here(f"python -m benchmarks.embedding_speed {given.folder.name} --threads {given.threads}")
-    found = compare(load(given.folder), given.threads, origin)
-    Console().print_json(data=asdict(found))
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+    show(compare(load(given.folder), given.threads, origin), given.out)
 
 
 if __name__ == "__main__":

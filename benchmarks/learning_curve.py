@@ -10,11 +10,10 @@ import json
 import math
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,11 +26,12 @@ from benchmarks.adapter_eval.questions import TaskError
 from benchmarks.errors import BenchmarkError
 from benchmarks.intents import IntentSet, Row, read_set, subset, write_chat, write_task
 from benchmarks.origin import Origin
+from benchmarks.processes import free_port, server
+from benchmarks.result_file import keep
 from serving.settings import child_environment
 
 SIZES = [100, 500, 1000, 2500, 10_000]
 _HELDOUT = 10
-_START_S = 600.0
 console = Console(stderr=True, highlight=False)
 
 
@@ -59,10 +59,9 @@ def main(
             continue
         recipe = {**_recipe(len(chosen), seen), "name": given.name}
         point = measure(replace(asked, train=chosen), recipe, work / given.name / str(len(chosen)), work)
-        results["points"].append({**point, "origin": asdict(Origin.here(f"{command} --size {wanted}"))})
+        results["points"].append({**point, "origin": Origin.here(f"{command} --size {wanted}")})
         results["points"].sort(key=lambda each: each["examples"])
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        keep(results, out)
     for point in results["points"]:
         figures = "; ".join(
             f"{name} {f['value']:.4f} ({f['low']:.4f} to {f['high']:.4f})" for name, f in _main(point, given.name)
@@ -115,7 +114,7 @@ def _recipe(examples: int, seen: int) -> dict[str, Any]:
 
 def _run(home: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", "breakeven", *arguments]
-    done = subprocess.run(command, env=_environment(home), check=False)
+    done = subprocess.run(command, env=child_environment(_environment(home)), check=False)
     if done.returncode != 0:
         raise TaskError(f"`breakeven {arguments[0]}` failed; run the same command again to continue")
 
@@ -123,30 +122,15 @@ def _run(home: Path, *arguments: str) -> None:
 @contextmanager
 def _served(home: Path, place: Path, model: str, version: str) -> Iterator[str]:
     """The gateway's URL, with the adapter as a served model, while it runs."""
-    config, log = place / "serve.yaml", place / "serve.log"
+    config, port = place / "serve.yaml", free_port()
     config.write_text(f"models:\n  {model}: {{adapter: {version}}}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "breakeven", "serve", "--config", str(config), "--port", "0"]
-    with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=_environment(home))
-    try:
-        yield _ready(process, log)
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _ready(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        for line in log.read_text(encoding="utf-8").splitlines():
-            if line.startswith("ready: "):
-                return line.removeprefix("ready: ").strip()
-        time.sleep(0.5)
-    raise TaskError(f"the gateway did not start: {log} says why")
+    command = [sys.executable, "-m", "breakeven", "serve", "--config", str(config), "--port", str(port)]
+    with server(command, f"http://127.0.0.1:{port}/readyz", place / "serve.log", _environment(home), stop_s=60.0):
+        yield f"http://127.0.0.1:{port}/v1"
 
 
 def _environment(home: Path) -> Mapping[str, str]:
-    return child_environment({"BREAKEVEN_HOME": str(home.resolve())})
+    return {"BREAKEVEN_HOME": str(home.resolve())}
 
 
 def _in_training(chosen: list[Row], questions: list[Row]) -> int:

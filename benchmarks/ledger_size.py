@@ -6,14 +6,13 @@ be an empty one, on the disk that counts.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from rich.progress import track
 from benchmarks.errors import BenchmarkError, ResultsError
 from benchmarks.origin import Origin
 from benchmarks.prices import load_prices
+from benchmarks.result_file import show
 from serving.accounting.cost import GpuPrice, request_cost
 from serving.accounting.ledger.books import Books, Snapshot
 from serving.accounting.ledger.database import Database, LedgerError, Unwritten
@@ -137,12 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 sizes["postgresql"] = measure(Path(folder), given.database_url, given.requests, given.batch, progress)
     except BenchmarkError as error:
         sys.exit(f"error: {error}")
-    found = {name: asdict(size) for name, size in sizes.items()}
-    document = {**found, "load_average": round(os.getloadavg()[0], 2), "origin": asdict(origin)}
-    Console().print_json(data=document)
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    show({**sizes, "load_average": round(os.getloadavg()[0], 2), "origin": origin}, given.out)
 
 
 if __name__ == "__main__":

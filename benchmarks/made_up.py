@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.result_file import keep
 from retrieval.chunking import Chunk
 from retrieval.documents import Document
 from retrieval.rows import NewDocument
@@ -96,9 +97,9 @@ def build(folder: Path, passages: int, dimensions: int, console: Console) -> Bui
     for seconds in _fill(folder, MadeUp(dimensions), passages // PER_DOCUMENT, console):
         load = round(os.getloadavg()[0], 2)
         found = Built(passages, dimensions, _RECIPE, round(found.seconds + seconds, 1), load)
-        about.write_text(json.dumps(asdict(found)) + "\n", encoding="utf-8")
+        keep(found, about)
     found = Built(passages, dimensions, _RECIPE, found.seconds, found.load_average, complete=True)
-    about.write_text(json.dumps(asdict(found)) + "\n", encoding="utf-8")
+    keep(found, about)
     return found
 
 

@@ -22,25 +22,31 @@ _POLL_S = 0.3
 def server(
     command: Sequence[str], ready: str, log: Path, environment: Mapping[str, str], stop_s: float = 30.0
 ) -> Iterator[int]:
-    """Its process id, once `ready` (a URL) answers 200. EndpointError with the last lines of its log if it never does.
+    """Its process id, once `ready` (a URL) answers 200. EndpointError with its log's last lines if it never does."""
+    with process(command, log, environment, stop_s) as child:
+        _wait(child, ready, log)
+        yield child.pid
 
-    It is ended by Ctrl-C's signal, and what outlives that by `stop_s`, by kill.
-    """
+
+@contextmanager
+def process(
+    command: Sequence[str], log: Path, environment: Mapping[str, str], stop_s: float = 30.0
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A child that is not waited for. It is ended by Ctrl-C's signal, and what outlives that by `stop_s`, by kill."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
-        process = subprocess.Popen(
+        child = subprocess.Popen(
             command, stdout=file, stderr=file, env=child_environment(environment), start_new_session=True
         )
     try:
-        _wait(process, ready, log)
-        yield process.pid
+        yield child
     finally:
-        process.send_signal(signal.SIGINT)
+        child.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(stop_s)
+            child.wait(stop_s)
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
 
 
 def free_port() -> int:
@@ -50,9 +56,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(process: "subprocess.Popen[bytes]", ready: str, log: Path) -> None:
+def _wait(child: "subprocess.Popen[bytes]", ready: str, log: Path) -> None:
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and child.poll() is None:
         with suppress(URLError, OSError), urlopen(ready, timeout=5) as answer:  # noqa: S310  # our own server's
             if answer.status == 200:
                 return

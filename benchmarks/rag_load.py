@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from benchmarks.load.summary import percentile
 from benchmarks.load.workload import questions
 from benchmarks.origin import Origin
 from benchmarks.processes import free_port, server
+from benchmarks.result_file import show
 from retrieval.batching import BatchingEmbedder
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder
 from retrieval.model_folder import packaged_minilm
@@ -152,11 +153,7 @@ def main() -> None:
     workload = questions(given.questions)
     asked = [str(workload.prompt(index).messages[0]["content"]) for index in range(480)]
     found = batching(embedder, asked, given.threads)
-    result = RagLoad(given.concurrency, given.documents.name, embedder.name, shares, found, origin)
-    Console().print_json(data=asdict(result))
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+    show(RagLoad(given.concurrency, given.documents.name, embedder.name, shares, found, origin), given.out)
 
 
 if __name__ == "__main__":

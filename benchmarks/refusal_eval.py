@@ -6,11 +6,10 @@ questions of other sets and, from the same set, two harder kinds: questions on a
 and those made to look answerable.
 """
 
-import json
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from benchmarks.origin import Origin
 from benchmarks.question_sets import QuestionSet, QuestionSetError, read_questions, read_squad
+from benchmarks.result_file import keep
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder
 from retrieval.passages import Scope
@@ -140,9 +140,7 @@ def run(
     )
     for table in _tables(result):
         output.print(table)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+    keep(result, out)
 
 
 def _sampled(chance: random.Random, texts: Sequence[str], most: int) -> list[str]:

@@ -5,12 +5,11 @@ limits that serve a prompt (copies and neighbours), which would hide documents f
 With a reranker, hybrid search is run once more with it, and the two are compared query by query.
 """
 
-import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -23,6 +22,7 @@ from rich.table import Table
 from benchmarks.beir import JudgedSet, load
 from benchmarks.load.summary import Percentiles
 from benchmarks.origin import Origin
+from benchmarks.result_file import keep
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder
 from retrieval.errors import UnreadableDocument
@@ -186,11 +186,7 @@ def run(
             output.print(table)
         if found.rerank is not None:
             output.print(f"{found.rerank.reranker}: {found.rerank.comparison.told()}", markup=False)
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / f"{judged.name}{ending}.json").write_text(
-                json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8"
-            )
+        keep(found, out and out / f"{judged.name}{ending}.json")
 
 
 def _tables(found: Evaluation) -> Iterator[Table]:

@@ -6,13 +6,12 @@ real, for the time it takes; what is searched for is a made-up vector.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from rich.console import Console
 from benchmarks.errors import BenchmarkError
 from benchmarks.made_up import FEW, FEW_SHARE, KNOWLEDGE, PARTS, PER_DOCUMENT, TENANT, Built, MadeUp, build, open_store
 from benchmarks.origin import Origin
+from benchmarks.result_file import show
 from benchmarks.retrieval_eval import latencies
 from retrieval.chunking import Chunker
 from retrieval.embedder import Embedder, SentenceTransformerEmbedder
@@ -183,21 +183,17 @@ def main() -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    console, progress = Console(), Console(stderr=True)
+    progress = Console(stderr=True)
     for passages in given.passages:
         with ExitStack() as stack:
             kept: Path = given.store or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             if given.build_only:
-                console.print_json(data=asdict(build(kept / str(passages), passages, given.dimensions, progress)))
+                show(build(kept / str(passages), passages, given.dimensions, progress), None)
                 continue
             embedder = SentenceTransformerEmbedder(packaged_minilm(), threads=given.threads)
             command = f"python -m benchmarks.retrieval_latency {passages} --threads {given.threads}"
             timing = measure(kept / str(passages), passages, embedder, command, progress)
-        console.print_json(data=asdict(timing))
-        if given.out is not None:
-            given.out.mkdir(parents=True, exist_ok=True)
-            written = json.dumps(asdict(timing), indent=2) + "\n"
-            (given.out / f"latency-{passages}.json").write_text(written, encoding="utf-8")
+        show(timing, given.out and given.out / f"latency-{passages}.json")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from benchmarks.advice.advice import Advice
@@ -19,7 +18,7 @@ from benchmarks.advice.terms import read_terms
 from benchmarks.economics.question import read_file
 from benchmarks.errors import AdviceError
 from benchmarks.prices import load_prices
-from breakeven.console import console, output
+from breakeven.console import console, output, print_json
 
 
 def advise(
@@ -87,7 +86,7 @@ def _advice(file: Path | None, flags: Mapping[str, Any], draws: int, seed: int, 
 
 def _show(found: Advice, *, as_json: bool, plot: Path | None) -> None:
     if as_json:
-        output.print(orjson.dumps(as_document(found), option=orjson.OPT_INDENT_2).decode(), markup=False)
+        print_json(as_document(found))
     else:
         print_advice(found, output)
     if plot is not None:
@@ -104,7 +103,7 @@ def _ask(question: str, default: str) -> str:
 
 
 def _tell(text: str) -> None:
-    console.print(text, markup=False)
+    console.print(text)
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

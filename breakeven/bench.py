@@ -1,6 +1,5 @@
 """`breakeven bench`: load on any OpenAI endpoint."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +16,7 @@ from benchmarks.load.targets import targets, tenants
 from benchmarks.load.text import Text
 from benchmarks.load.trace import replay
 from benchmarks.load.workload import Workload, questions, rag, shared_prefix, synthetic
-from breakeven.console import Config, console, output
+from breakeven.console import Config, console, output, print_json
 from breakeven.options import grouped
 from serving.access import gateway_url
 from serving.settings import client_api_key, load_settings
@@ -150,7 +149,7 @@ def bench(
     search = Search(arrivals.sweep) if arrivals.sweep else None
     summaries = run_bench(plan, out, console if as_json else output, search)
     if as_json:
-        output.print_json(json.dumps([_document(summary) for summary in summaries], default=str))
+        print_json([_document(summary) for summary in summaries])
 
 
 def _document(summary: Summary) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from datetime import date
 from typing import Annotated, get_args
 
-import orjson
 import typer
 
 from benchmarks.claims.claim import Book, Outcome
@@ -12,7 +11,7 @@ from benchmarks.claims.judging import Verdict, verdicts
 from benchmarks.claims.reading import read_book
 from benchmarks.claims.scoreboard import print_contradictions, print_explained, print_scoreboard
 from benchmarks.errors import ClaimError
-from breakeven.console import output
+from breakeven.console import output, print_json
 
 
 def claims(
@@ -30,7 +29,7 @@ def claims(
     found = _chosen(book, document, verdict, explain)
     if as_json:
         listed = [as_document(one, date.today()) for one in found]
-        output.print(orjson.dumps(listed, option=orjson.OPT_INDENT_2).decode(), markup=False)
+        print_json(listed)
     elif explain is not None:
         print_explained(found[0], book, output, date.today())
     else:

@@ -1,6 +1,5 @@
 """`breakeven data`: check a training set before it costs anything, and make one from tables or pairs."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,7 @@ from adapters.manifest import base_fingerprint
 from adapters.plan import make_plan
 from adapters.recipe import Recipe, load_recipe
 from adapters.speed import Machine, estimate, recall
-from breakeven.console import Config, console, output
+from breakeven.console import Config, console, output, print_json
 from breakeven.train import base_of, machine_of
 from serving.settings import load_settings, share_cores
 
@@ -47,10 +46,10 @@ def data_check(
     report = check(file, validation, Encoder(base_dir), longest, with_recipe.epochs if with_recipe else 1)
     report = _estimated(report, machine, base_dir, with_recipe)
     if as_json:
-        output.print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False), markup=False)
+        print_json(report.as_dict())
     else:
         for line in report.lines(show):
-            output.print(line, markup=False)
+            output.print(line)
     if report.errors:
         raise typer.Exit(1)
 
@@ -88,5 +87,5 @@ def data_import(
         imported = import_csv(file, out, text, label, system)
     else:
         imported = import_pairs(file, out, system)
-    output.print(f"{imported.path}@{imported.sha256[:12]}: {imported.examples} examples", markup=False)
-    output.print(f"next: breakeven data check {imported.path}", markup=False)
+    output.print(f"{imported.path}@{imported.sha256[:12]}: {imported.examples} examples")
+    output.print(f"next: breakeven data check {imported.path}")

@@ -44,8 +44,8 @@ def ingest(
         finally:
             *notes, counts = ingestion.last.lines()
             for line in notes:
-                console.print(line, markup=False)
-            output.print(f"{knowledge}: {counts}", markup=False)
+                console.print(line)
+            output.print(f"{knowledge}: {counts}")
     if ingestion.last.failures or not ingestion.last.counts:
         raise typer.Exit(1)
 
@@ -60,9 +60,9 @@ def search(
     with open_documents(load_settings(config)) as documents:
         for found in documents.search(knowledge, query, top_k):
             text = " ".join(found["text"].split())[:160]
-            output.print(f"{found['score']:.3f}  {found['source']}  {found['heading']}\n       {text}", markup=False)
+            output.print(f"{found['score']:.3f}  {found['source']}  {found['heading']}\n       {text}")
         if warning := documents.warning(knowledge):
-            console.print(f"note: {warning}", markup=False)
+            console.print(f"note: {warning}")
 
 
 def calibrate(
@@ -78,4 +78,4 @@ def calibrate(
     labelled = read_questions(questions) if questions else None
     with open_documents(load_settings(config)) as documents:
         steps = documents.calibrate(knowledge, labelled, precision)
-        output.print(follow_calibration(steps, console), markup=False)
+        output.print(follow_calibration(steps, console))

@@ -4,7 +4,6 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from benchmarks.economics.answer import Answer, answer
@@ -13,7 +12,7 @@ from benchmarks.economics.question import ask, read_file
 from benchmarks.economics.terminal import print_answer
 from benchmarks.errors import ModelError
 from benchmarks.prices import load_prices
-from breakeven.console import console, output
+from breakeven.console import console, output, print_json
 
 
 def whatif(
@@ -68,7 +67,7 @@ def whatif(
 
 def _show(found: Answer, *, as_json: bool, plot: Path | None) -> None:
     if as_json:
-        output.print(orjson.dumps(as_document(found), option=orjson.OPT_INDENT_2).decode(), markup=False)
+        print_json(as_document(found))
     else:
         print_answer(found, output)
     if plot is not None:
@@ -76,7 +75,7 @@ def _show(found: Answer, *, as_json: bool, plot: Path | None) -> None:
         from benchmarks.economics.plot import draw
 
         draw(found, plot)
-        console.print(f"drawn: {plot}", markup=False)
+        console.print(f"drawn: {plot}")
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

@@ -76,7 +76,7 @@ def eval_rerank(
     """Measure the configured reranker on a knowledge base, and use it there if it is better beyond chance."""
     labelled = read_questions(questions)
     with open_documents(load_settings(config)) as documents:
-        output.print(follow_reranking(documents.judge_reranking(knowledge, labelled), console), markup=False)
+        output.print(follow_reranking(documents.judge_reranking(knowledge, labelled), console))
 
 
 @app.command("adapter")

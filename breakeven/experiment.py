@@ -49,14 +49,14 @@ def run(
     command = f"breakeven experiment run {plan.name}{' --serve' if serve else ''}"
     found = finished(read, target)
     if found is not None:
-        console.print(f"{target} holds all of this plan already; remove it to measure again", markup=False)
+        console.print(f"{target} holds all of this plan already; remove it to measure again")
     else:
         with _endpoint(settings, config, url, tuple(metrics or ()), serve=serve) as endpoint:
             found = asyncio.run(run_experiment(read, endpoint, target, console, command))
     if found.fingerprint.simulated:
-        output.print("SIMULATED: no model is behind this endpoint; the report will not call it measured", markup=False)
-    output.print(f"{target}: {len(found.runs)} runs on {found.fingerprint.machine}", markup=False)
-    output.print(f"next: breakeven report {target}", markup=False)
+        output.print("SIMULATED: no model is behind this endpoint; the report will not call it measured")
+    output.print(f"{target}: {len(found.runs)} runs on {found.fingerprint.machine}")
+    output.print(f"next: breakeven report {target}")
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def keys_create(
     with keys_of(load_settings(config)) as store:
         key = store.create(tenant, group or [EVERYONE], role.value, note, *limits)
     console.print("This key is shown once and stored hashed. From now on every request needs a key.")
-    output.print(key, markup=False)
+    output.print(key)
 
 
 @app.command("list")

@@ -56,7 +56,7 @@ def export(
     finally:
         ledger.close()
     bill = f"${said.billed_usd:.10f} billed, ${said.difference_usd:.10f} of it in no row"
-    console.print(f"{count} rows, {bill}", markup=False)
+    console.print(f"{count} rows, {bill}")
 
 
 @app.command()

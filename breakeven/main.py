@@ -85,10 +85,10 @@ def main() -> None:
     except Exception as error:
         # Imported only now, since the module sees every package.
         if isinstance(error, importlib.import_module("breakeven.mistakes").MISTAKES):
-            console.print(f"error: {error}", markup=False, style="red")
+            console.print(f"error: {error}", style="red")
         elif isinstance(error, OSError | sqlite3.Error):
             advice = "check that BREAKEVEN_HOME can be written and is whole"
-            console.print(f"error: {error}; {advice}", markup=False, style="red")
+            console.print(f"error: {error}; {advice}", style="red")
         else:
             raise
         sys.exit(1)

@@ -26,7 +26,7 @@ def own_stack(config: Path | None, log: Path, console: Console) -> Iterator[tupl
     """
     options = ["--config", str(config)] if config else []
     log.parent.mkdir(parents=True, exist_ok=True)
-    console.print(f"starting the stack; its log is {log}", markup=False)
+    console.print(f"starting the stack; its log is {log}")
     began = time.monotonic()
     with log.open("wb") as file:
         command = [sys.executable, "-m", "breakeven", "serve", "--port", "0", *options]
@@ -41,7 +41,7 @@ def own_stack(config: Path | None, log: Path, console: Console) -> Iterator[tupl
         )
     try:
         url = _await_ready(process, log)
-        console.print(f"the stack is ready after {time.monotonic() - began:.0f} s", markup=False)
+        console.print(f"the stack is ready after {time.monotonic() - began:.0f} s")
         yield url, process.pid
     finally:
         process.terminate()

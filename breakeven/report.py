@@ -41,9 +41,9 @@ def report(
 
     book, prices = read_book(), load_prices()
     found = cases([read_experiment(path) for path in results], prices, assumptions)
-    console.print("drawing the plots", markup=False)
+    console.print("drawing the plots")
     page, text, *plots = write(compose(found, book, verdicts(book), prices), out)
-    output.print(f"{page}, {text} and {len(plots)} plots", markup=False)
+    output.print(f"{page}, {text} and {len(plots)} plots")
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

@@ -69,10 +69,10 @@ async def _serve(settings: Settings, embedder: "Embedder | None") -> None:
                 stages.stop()
                 for line in (*failures, *gateway.catalogue.left_out, await gateway.knowledge.note()):
                     if line:
-                        console.print(f"note: {line}", markup=False)
+                        console.print(f"note: {line}")
                 simulated, keyed = gateway.engine.simulated, gateway.keys.any()
                 settle()
-                output.print(welcome(url, gateway.catalogue.names, simulated=simulated, keyed=keyed), markup=False)
+                output.print(welcome(url, gateway.catalogue.names, simulated=simulated, keyed=keyed))
 
             # Probes are answered from the first second, everything else when it is there.
             await run(app, listener, settings.server, prepare)
@@ -136,7 +136,7 @@ def _prices_for(settings: Settings) -> PricesFor:
             gpu = book.cpu if device.kind == "cpu" else book.gpu_for(device.name)
             said += notes(gpu, date.today())
         for note in dict.fromkeys(said):
-            console.print(f"note: {note}", markup=False)
+            console.print(f"note: {note}")
         return Prices(gpu, tuple(by_id.values()))
 
     return choose

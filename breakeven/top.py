@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 from benchmarks.economics.live_terminal import frame
 from breakeven.console import Config
@@ -46,4 +47,4 @@ def top(
             except RemoteError as error:
                 if error.status:
                     raise
-                live.update(f"[red]{error}[/red]; trying again", refresh=True)
+                live.update(Text(f"{error}; trying again", "red"), refresh=True)

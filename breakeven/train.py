@@ -55,17 +55,17 @@ def train(
             plan, folder, machine_of(settings), command=command, console=console, schedule=schedule
         )
     except (TrainingPaused, TrainingCancelled, OutputBusy) as stopped:
-        console.print(str(stopped), markup=False)
+        console.print(str(stopped))
         raise typer.Exit(EXIT_CANCELLED if isinstance(stopped, TrainingCancelled) else EXIT_PAUSED) from None
     for score in manifest.scores:
         output.print(f"{score.name}: {score.value:.2f} of {score.n} (95 %: {score.low:.2f} to {score.high:.2f})")
     name = f"{manifest.name}@{manifest.version}"
-    output.print(f"{name} is in {folder}{' and installed' if install else ''}", markup=False)
+    output.print(f"{name} is in {folder}{' and installed' if install else ''}")
     if install:
         # It may have been trained for another base model than is served at the moment.
         version = add(settings, folder, any_base=True)
         if (step := next_step(settings, version)) is not None:
-            output.print(step, markup=False)
+            output.print(step)
 
 
 def base_of(settings: Settings, stated: Path | None) -> Path:
@@ -85,5 +85,5 @@ def machine_of(settings: Settings) -> Machine:
             found = book.cpu if device.kind == "cpu" else book.gpu_for(device.name)
             price = Price(found.usd_per_hour, f"{found.source}, seen on {found.as_of} ({found.basis})")
             for note in notes(found, date.today()):
-                console.print(f"note: {note}", markup=False)
+                console.print(f"note: {note}")
     return Machine(settings.home / "training", device.name, price)

@@ -36,18 +36,18 @@ def show(name: str, config: Config = None) -> None:
     found = versions.open_versions(load_settings(config)).show(name.partition("@")[0])
     for each in found["versions"]:
         named = f" ({', '.join(each['aliases'])})" if each["aliases"] else ""
-        output.print(f"{each['id']}{named}  rank {each['rank']}, made {each['created']}", markup=False)
+        output.print(f"{each['id']}{named}  rank {each['rank']}, made {each['created']}")
         if each["usage"]["requests"]:
             cost, seconds = each["usage"]["mean_cost_usd"], each["usage"]["mean_seconds"]
             answers = f"{each['usage']['requests']} answers in {each['usage']['days']} days"
-            output.print(f"    {answers}: ${cost:.8f} and {seconds:.2f} s each", markup=False)
+            output.print(f"    {answers}: ${cost:.8f} and {seconds:.2f} s each")
         for score in (*each["manifest"]["scores"], *each["manifest"]["measurements"]):
             interval = f"(95 %: {score['low']:g} to {score['high']:g})"
-            output.print(f"    {score['name']}: {score['value']:g} of {score['n']} {interval}", markup=False)
+            output.print(f"    {score['name']}: {score['value']:g} of {score['n']} {interval}")
     for trial in found["trials"]:
-        output.print(f"canary by {trial['source']}s: {_numbers(trial)}", markup=False)
+        output.print(f"canary by {trial['source']}s: {_numbers(trial)}")
     for each in found["decisions"]:
-        output.print(_decision(each), markup=False)
+        output.print(_decision(each))
 
 
 @app.command()
@@ -58,9 +58,9 @@ def add(
     """Verify an adapter folder and install it; the first version of a name becomes prod."""
     settings = load_settings(config)
     added = versions.add(settings, folder)
-    output.print(f"{added.engine_name} is installed", markup=False)
+    output.print(f"{added.engine_name} is installed")
     if (step := versions.next_step(settings, added)) is not None:
-        output.print(step, markup=False)
+        output.print(step)
 
 
 @app.command()
@@ -76,7 +76,7 @@ def promote(
     told = versions.open_versions(load_settings(config)).promote(Wish(name, wanted, alias, "", reason, force))
     _tell(name, told["aliases"])
     for url, why in told.get("engines_without_it", {}).items():
-        output.print(f"not yet in the engine at {url}: {why}; it gets it when it can", markup=False)
+        output.print(f"not yet in the engine at {url}: {why}; it gets it when it can")
 
 
 @app.command()
@@ -95,7 +95,7 @@ def rm(version: Version, reason: Reason = "", config: Config = None) -> None:
     """Delete a version that no alias means."""
     name, _, wanted = version.partition("@")
     versions.open_versions(load_settings(config)).remove(name, wanted, reason)
-    output.print(f"{version} is removed", markup=False)
+    output.print(f"{version} is removed")
 
 
 @app.command("rewrite")
@@ -117,12 +117,12 @@ def rewrite_rule(
     aliases = versions.open_versions(settings).show(name)["aliases"]
     part = share_of(name, settings.models.values()) if share is None else share
     manifest = rewrite(name, aliases, part, pool, cast(Group, group))
-    output.print(yaml.safe_dump(manifest, sort_keys=False), markup=False, highlight=False, soft_wrap=True, end="")
+    output.print(yaml.safe_dump(manifest, sort_keys=False), end="")
 
 
 def _tell(name: str, aliases: dict[str, str]) -> None:
     said = ", ".join(f"{alias} is {name}@{version}" for alias, version in sorted(aliases.items()))
-    output.print(said or f"{name} has no alias any more", markup=False)
+    output.print(said or f"{name} has no alias any more")
 
 
 def _decision(each: dict[str, Any]) -> str:

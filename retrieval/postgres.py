@@ -1,4 +1,4 @@
-"""PostgreSQL, where several gateways share a catalogue and a lexical index. The only module that knows psycopg.
+"""PostgreSQL, where several gateways share a catalogue and a lexical index: their tables, and sessions with locks.
 
 Locks are the database's own and belong to a connection: a process that dies gives them back, and one whose connection
 was lost can no longer finish what it held the lock for.
@@ -9,16 +9,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from retrieval.errors import StoreFailed, StoreUnreachable
+from retrieval.postgres_client import OPTIONS, SETTING, first_line, open_pool, server_name
 
 if TYPE_CHECKING:
     import psycopg
 
-_SETTING = "database_url"
-_CONNECT_S = 5
 _MOST_CONNECTIONS = 24
 _UNREACHABLE = ("08", "57P", "3D", "28")  # SQLSTATE: no connection; the server ends; no such database; wrong password
 _WAIT_S = 6.0  # for a connection
-_RECONNECT_S = 1.0  # then the next who needs one tries again at once, instead of after longer and longer pauses
 # No JIT: compiling takes longer than any of our queries. The timeout also bounds the wait for another's lock.
 _SESSION = "SET search_path TO breakeven, public; SET jit TO off; SET statement_timeout TO '120s'"
 _SCHEMA_VERSION = 1
@@ -112,24 +110,11 @@ class Postgres:
 
     def __init__(self, url: str) -> None:
         import psycopg
-        from psycopg_pool import ConnectionPool
 
-        self._server = _name(url)
-        with _mapped_errors(self._server):
-            with psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_S) as connection:
-                _prepare(connection)
-            self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
-                url,
-                min_size=1,
-                max_size=_MOST_CONNECTIONS,
-                kwargs={"autocommit": True, "connect_timeout": _CONNECT_S},
-                configure=lambda connection: (connection.execute(_SESSION), None)[1],
-                check=ConnectionPool.check_connection,
-                timeout=_WAIT_S,
-                reconnect_timeout=_RECONNECT_S,
-                open=False,
-            )
-            self._pool.open()
+        self._server = server_name(url)
+        with _mapped_errors(self._server), psycopg.connect(url, **OPTIONS) as connection:
+            _prepare(connection)
+        self._pool = open_pool(url, _SESSION, _MOST_CONNECTIONS, _WAIT_S)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -165,11 +150,6 @@ class Postgres:
         self._pool.close()
 
 
-def is_text(text: str) -> bool:
-    """Whether PostgreSQL can hold it."""
-    return "\0" not in text and text.encode("utf-8", "replace").decode() == text
-
-
 def _prepare(connection: "psycopg.Connection[Row]") -> None:
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
@@ -184,15 +164,6 @@ def _prepare(connection: "psycopg.Connection[Row]") -> None:
                 raise StoreFailed(f"the tables in PostgreSQL are of version {version}, ours are of {_SCHEMA_VERSION}")
 
 
-def _name(url: str) -> str:
-    """Without the password."""
-    from psycopg.conninfo import conninfo_to_dict
-
-    with _mapped_errors("PostgreSQL"):
-        parts = conninfo_to_dict(url)
-    return f"PostgreSQL at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
-
-
 @contextmanager
 def _mapped_errors(server: str = "PostgreSQL") -> Iterator[None]:
     import psycopg
@@ -202,17 +173,13 @@ def _mapped_errors(server: str = "PostgreSQL") -> Iterator[None]:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreFailed(
-            f"PostgreSQL: {_first_line(error)}; the role must own its database, "
+            f"PostgreSQL: {first_line(error)}; the role must own its database, "
             "or somebody who does must run CREATE EXTENSION btree_gin and CREATE SCHEMA breakeven for it"
         ) from error
     except PoolTimeout as error:
-        raise StoreUnreachable(server, _SETTING, _first_line(error)) from error
+        raise StoreUnreachable(server, SETTING, first_line(error)) from error
     except psycopg.Error as error:
         lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) and error.sqlstate is None
         if lost or (error.sqlstate or "").startswith(_UNREACHABLE):
-            raise StoreUnreachable(server, _SETTING, _first_line(error)) from error
-        raise StoreFailed(f"PostgreSQL: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise StoreUnreachable(server, SETTING, first_line(error)) from error
+        raise StoreFailed(f"PostgreSQL: {first_line(error)}") from error

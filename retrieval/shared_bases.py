@@ -15,7 +15,8 @@ from retrieval.bases import collection_name, described, erase, recover, synchron
 from retrieval.errors import BadName, EmbedderMismatch, UnknownKnowledge, VectorsElsewhere
 from retrieval.exact import ExactScores
 from retrieval.filters import is_name
-from retrieval.postgres import Postgres, Session, is_text
+from retrieval.postgres import Postgres, Session
+from retrieval.postgres_client import is_text
 from retrieval.search import Base
 from retrieval.shared_catalogue import SharedCatalogue, SharedTurn, write_entries
 from retrieval.shared_lexical import PostgresIndex

@@ -13,7 +13,8 @@ from typing import Any
 
 from retrieval.catalogue import Catalogue, DocumentInfo, Entry
 from retrieval.errors import StoreFailed, UnknownKnowledge
-from retrieval.postgres import Postgres, Row, Session, is_text
+from retrieval.postgres import Postgres, Row, Session
+from retrieval.postgres_client import is_text
 from retrieval.search import Base
 
 # A deleted document leaves its row, without a version, so that copies learn of it.

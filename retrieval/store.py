@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from retrieval import filters
 from retrieval.bases import Bases, Turn, erase
 from retrieval.catalogue import DocumentInfo, Entry, digest_of
-from retrieval.chunking import Chunk
-from retrieval.documents import Document
 from retrieval.errors import UnknownKnowledge
 from retrieval.filters import Scalar
 from retrieval.local_bases import LocalBases
@@ -79,20 +77,6 @@ class Store:
         finally:
             self._chroma.close()
 
-    def replace_document(
-        self,
-        tenant: str,
-        knowledge: str,
-        document: Document,
-        chunks: Sequence[Chunk],
-        embeddings: NDArray[np.float32],
-        groups: frozenset[str] = EVERYONE,
-        attributes: Mapping[str, Scalar] | None = None,
-    ) -> Status:
-        """replace_documents with one."""
-        new = NewDocument(document, chunks, embeddings, groups, attributes or {})
-        return self.replace_documents(tenant, knowledge, [new])[0]
-
     def replace_documents(self, tenant: str, knowledge: str, documents: Sequence[NewDocument]) -> list[Status]:
         """Stores documents, each of another source, and drops the passages of their last versions. Many at once cost
         little more than one: what takes the time is that the disk has them.
@@ -128,7 +112,7 @@ class Store:
         groups: frozenset[str] = EVERYONE,
         attributes: Mapping[str, Scalar] | None = None,
     ) -> DocumentInfo | None:
-        """What is stored, if replace_document would answer "unchanged": saves parsing and embedding it again."""
+        """What is stored, if replace_documents would answer "unchanged": saves parsing and embedding it again."""
         try:
             entry = self._find(tenant, knowledge).catalogue.entries.get(source)
         except UnknownKnowledge:

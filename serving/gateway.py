@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from serving.accounting.cost import GpuPrice, Prices
 from serving.accounting.economics import Economics, Economist
-from serving.accounting.fleet import watched_fleet
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
+from serving.accounting.paid_engines import counted_engines
 from serving.admission.opening import open_door
 from serving.auth import KeyStore, open_keys
 from serving.completions import Completions, Runtime
@@ -149,7 +149,7 @@ async def _open_keys(stack: AsyncExitStack, settings: Settings) -> "tuple[Postgr
 async def _start(
     stack: AsyncExitStack, settings: Settings, machine: Machine, progress: Progress
 ) -> tuple[Rollout, Engine, "asyncio.Task[None]"]:
-    await stack.enter_async_context(watched_fleet(settings, machine.meter))
+    await stack.enter_async_context(counted_engines(settings, machine.meter))
     rollout = await _open_rollout(stack, settings, machine.device, progress)
     # Beside the embedder: both mostly import libraries, on one core each.
     started = asyncio.create_task(rollout.engine.start(progress))

@@ -1,7 +1,8 @@
-"""One real stack for all end-to-end tests: `breakeven serve` as a user starts it, with vLLM, Chroma and the adapter.
+"""What tests of several folders share: real servers, and one real stack for all end-to-end tests.
 
-State stays in .breakeven/e2e between runs, so that only the first one converts the model and compiles. A run starts
-the stack once (about a minute) and ends it with Ctrl-C, checking that nothing it started is left.
+The stack is `breakeven serve` as a user starts it, with vLLM, Chroma and the adapter. Its state stays in .breakeven/e2e
+between runs, so that only the first one converts the model and compiles. A run starts the stack once (about a minute)
+and ends it with Ctrl-C, checking that nothing it started is left.
 """
 
 import os
@@ -21,6 +22,12 @@ ROOT = Path(__file__).parents[1]
 HOME = ROOT / ".breakeven" / "e2e"
 COMMAND = Path(sys.executable).parent / "breakeven"
 START_TIMEOUT_S = 600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test first: side by side, the last file to begin is the one that all wait for."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,16 @@ def postgres() -> Iterator[Cluster]:
     yield cluster
     cluster.stop()
     cluster.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """Where the test's records are: in files of its own, or in the real PostgreSQL, empty."""
+    if request.param == "sqlite":
+        return None
+    cluster: Cluster = request.getfixturevalue("postgres")
+    cluster.empty()
+    return cluster.url()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import pytest
 from chromadb.config import Settings
 
 PASSWORD = "only-for-tests"
+SCHEMAS = ("breakeven", "breakeven_gateway", "breakeven_ledger", "breakeven_budgets")
 _START_S = 60
 
 
@@ -113,7 +114,7 @@ class Cluster:
 
     def empty(self) -> None:
         """Removes all that Breakeven has in it."""
-        self.run_sql("DROP SCHEMA IF EXISTS breakeven, breakeven_gateway CASCADE")
+        self.run_sql(f"DROP SCHEMA IF EXISTS {', '.join(SCHEMAS)} CASCADE")
 
     def run_sql(self, sql: str, values: Mapping[str, object] | None = None) -> list[tuple[object, ...]]:
         with psycopg.connect(self.url(), autocommit=True) as connection:

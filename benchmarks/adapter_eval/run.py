@@ -1,9 +1,8 @@
 """One evaluation from start to finish: find the served model, ask, judge, compare, print, put into the manifest."""
 
 import asyncio
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from benchmarks.adapter_eval.kept import Kept
 from benchmarks.adapter_eval.questions import Question, TaskError
 from benchmarks.adapter_eval.task import Answer, Scored, Task
 from benchmarks.origin import Origin
+from benchmarks.result_file import keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,7 @@ def evaluate(plan: Plan, tasks: Sequence[Task], registry: Registry, out: Path | 
         if plan.adapter is not None:
             _keep(result, registry, plan.adapter)
         results.append(result)
-        if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps([asdict(each) for each in results], indent=2) + "\n", encoding="utf-8")
+        keep(results, out)
     return results
 
 

@@ -92,11 +92,6 @@ class Pair:
         """Queries a month, over the horizon."""
         return sum(self.volumes, _ZERO) / len(self.volumes)
 
-    @property
-    def cheaper(self) -> Option:
-        """Where it costs less."""
-        return self.own if self.own_pays else self.hosted
-
 
 def pairs(terms: Terms, needs: Needs) -> Mapping[Design, Pair]:
     """Every design with its costs, for these needs."""

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from benchmarks.engine.lab import Asked, Server, Timing, asked_of, drive, options, origin_of, ready, vllm, write
+from benchmarks.engine.lab import Asked, Server, Timing, asked_of, drive, options, origin_of, ready, vllm
 from benchmarks.engine.lora import FLAGS
 from benchmarks.load.workload import synthetic
 from benchmarks.origin import Origin
+from benchmarks.result_file import show
 
 _VARIABLE = re.compile(r"[A-Z_]+=.*")
 
@@ -91,7 +92,7 @@ def main() -> None:
     given = parser.parse_args()
     variants = {name.strip(): said.strip() for name, _, said in (each.partition(":") for each in given.variant)}
     words = [f"--variant {shlex.quote(each)}" for each in given.variant]
-    write(measure(variants, given, origin_of("benchmarks.engine.flags", given, *words)), given.out)
+    show(measure(variants, given, origin_of("benchmarks.engine.flags", given, *words)), given.out)
 
 
 if __name__ == "__main__":

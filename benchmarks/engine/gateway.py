@@ -14,23 +14,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.engine.lab import (
-    Asked,
-    Server,
-    Timing,
-    asked_of,
-    drive,
-    free_port,
-    options,
-    origin_of,
-    process,
-    ready,
-    vllm,
-    write,
-)
+from benchmarks.engine.lab import Asked, Server, Timing, asked_of, drive, options, origin_of, ready, vllm
 from benchmarks.load.workload import synthetic
 from benchmarks.origin import Origin
-from serving.settings import child_environment
+from benchmarks.processes import free_port, server
+from benchmarks.result_file import show
 
 _SIDES = ("direct", "gateway")
 
@@ -61,19 +49,16 @@ def measure(given: argparse.Namespace, origin: Origin) -> Result:
             f"engine: {{url: '{engine.url}', model: base}}\ncost: {{usd_per_hour: 1}}\nmodels: {{served: {{}}}}\n"
         )
         command = [sys.executable, "-m", "breakeven", "serve", "--port", str(port), "--config", str(config)]
-        variables = child_environment({"BREAKEVEN_HOME": str(home)})
-        stack.enter_context(process(command, given.logs / "gateway.log", variables))
-        ready(f"http://127.0.0.1:{port}", path="/readyz")
+        up, log = f"http://127.0.0.1:{port}/readyz", given.logs / "gateway.log"
+        stack.enter_context(server(command, up, log, {"BREAKEVEN_HOME": str(home)}))
         sides = {"direct": engine, "gateway": Server(f"http://127.0.0.1:{port}", ("served",))}
-        for server in sides.values():
-            drive(server.url, server.models, synthetic(given.prompt, 99), concurrency=4, requests=8, max_tokens=4)
+        for one in sides.values():
+            drive(one.url, one.models, synthetic(given.prompt, 99), concurrency=4, requests=8, max_tokens=4)
         rounds: dict[str, list[Timing]] = {side: [] for side in sides}
         for number in range(given.rounds):
             for side in _SIDES if number % 2 == 0 else reversed(_SIDES):
-                server, workload = sides[side], synthetic(given.prompt, number)
-                done = drive(
-                    server.url, server.models, workload, concurrency=given.concurrency, requests=given.requests
-                )
+                one, workload, count = sides[side], synthetic(given.prompt, number), given.concurrency
+                done = drive(one.url, one.models, workload, concurrency=count, requests=given.requests)
                 rounds[side].append(done)
                 console.print(f"round {number + 1}, {side}: {done.tokens_per_s} tokens/s")
     return _result(given, rounds["direct"], rounds["gateway"], origin)
@@ -95,7 +80,7 @@ def _result(given: argparse.Namespace, direct: list[Timing], gateway: list[Timin
 def main() -> None:
     """Prints the result and writes it as JSON."""
     given = options(str(__doc__), requests=64, rounds=4).parse_args()
-    write(measure(given, origin_of("benchmarks.engine.gateway", given)), given.out)
+    show(measure(given, origin_of("benchmarks.engine.gateway", given)), given.out)
 
 
 if __name__ == "__main__":

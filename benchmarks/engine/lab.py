@@ -1,4 +1,4 @@
-"""What the engine experiments share: vLLM servers that come up and go away, timed rounds of load, result files.
+"""What the engine experiments share: vLLM servers that come up and go away, timed rounds of load.
 
 Conditions take turns in one run, several rounds of each, because a shared machine is slower at some minutes than at
 others: compare them within a round.
@@ -6,18 +6,14 @@ others: compare them within a round.
 
 import argparse
 import asyncio
-import json
-import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.errors import EndpointError
 from benchmarks.load.arrivals import Closed
@@ -27,7 +23,7 @@ from benchmarks.load.run import run_load
 from benchmarks.load.summary import Percentiles
 from benchmarks.load.workload import Workload
 from benchmarks.origin import Origin
-from serving.settings import child_environment
+from benchmarks.processes import free_port, process
 
 OUTPUT_TOKENS = 64
 
@@ -73,45 +69,22 @@ def vllm(
     if loras:
         command += ["--lora-modules", *(f"{each.name}={each}" for each in loras)]
     given = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0", "HF_HUB_OFFLINE": "1"}
-    variables = child_environment({**given, **(environment or {})})
-    with process(command, log, variables):
+    with process(command, log, {**given, **(environment or {})}):
         yield Server(f"http://127.0.0.1:{port}", ("base", *(each.name for each in loras)))
 
 
-@contextmanager
-def process(command: Sequence[str], log: Path, environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """A child that is ended, first kindly, when the block is left."""
-    with log.open("wb") as file:
-        child = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(30)
-        except subprocess.TimeoutExpired:
-            child.kill()
-
-
-def ready(*urls: str, path: str = "/health", within_s: float = 300) -> None:
-    """Waits until all of them answer. Raises EndpointError if one does not in time."""
+def ready(*urls: str, within_s: float = 300) -> None:
+    """Waits until all of these vLLM servers answer. Raises EndpointError if one does not in time."""
     deadline = time.monotonic() + within_s
     for url in urls:
         while True:
             try:
-                with urllib.request.urlopen(url + path, timeout=5):  # noqa: S310  # our own child
+                with urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310  # our own child
                     break
             except (urllib.error.URLError, OSError):
                 if time.monotonic() > deadline:
                     raise EndpointError(f"{url} did not come up in {within_s:g} s; see its log") from None
                 time.sleep(0.5)
-
-
-def free_port() -> int:
-    """One that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +177,3 @@ def timing(rows: Sequence[RequestRow], seconds: float) -> Timing:
     tokens = sum(row.completion_tokens or 0 for row in rows)
     ttft, e2e = Percentiles.of(row.ttft_s for row in rows), Percentiles.of(row.e2e_s for row in rows)
     return Timing(len(rows), round(seconds, 3), round(tokens / seconds, 1), ttft, e2e)
-
-
-def write(result: Any, out: Path | None) -> None:
-    """Prints a result (a dataclass) as JSON and keeps it in `out`."""
-    text = json.dumps(asdict(result), indent=2, default=str)
-    print(text)  # noqa: T201  # a script's answer
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")

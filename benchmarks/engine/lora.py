@@ -18,9 +18,10 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from benchmarks.engine.lab import Asked, Server, Timing, asked_of, drive, options, origin_of, ready, vllm, write
+from benchmarks.engine.lab import Asked, Server, Timing, asked_of, drive, options, origin_of, ready, vllm
 from benchmarks.load.workload import synthetic
 from benchmarks.origin import Origin
+from benchmarks.result_file import show
 
 _RANK, _ADAPTERS = 8, 4
 _MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -126,7 +127,7 @@ def main() -> None:
     parser.add_argument("--stock", action="store_true", help="vLLM's own operations")
     given = parser.parse_args()
     stock = ("--stock",) if given.stock else ()
-    write(measure(given, origin_of("benchmarks.engine.lora", given, *stock)), given.out)
+    show(measure(given, origin_of("benchmarks.engine.lora", given, *stock)), given.out)
 
 
 if __name__ == "__main__":

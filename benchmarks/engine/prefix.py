@@ -18,9 +18,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.engine.lab import Server, drive, options, origin_of, ready, vllm, write
+from benchmarks.engine.lab import Server, drive, options, origin_of, ready, vllm
 from benchmarks.load.workload import Message, Prompt, Workload
 from benchmarks.origin import Origin
+from benchmarks.result_file import show
 from retrieval import prompt
 from retrieval.chunking import Chunker
 from retrieval.embedder import SentenceTransformerEmbedder
@@ -164,7 +165,7 @@ def main() -> None:
     parser = options(str(__doc__), requests=120, rounds=1, concurrency=8, made_up=False)
     parser.add_argument("--examples", type=Path, default=Path("examples"))
     given = parser.parse_args()
-    write(measure(given, origin_of("benchmarks.engine.prefix", given)), given.out)
+    show(measure(given, origin_of("benchmarks.engine.prefix", given)), given.out)
 
 
 if __name__ == "__main__":

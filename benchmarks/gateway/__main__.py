@@ -1,14 +1,13 @@
 """`python -m benchmarks.gateway --work FOLDER`: every gateway under the same loads, and the table."""
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from benchmarks.gateway.peers import CHAT, Launch, Peer, Place, peers
 from benchmarks.gateway.processes import started, until_answered, usage
 from benchmarks.gateway.table import table
 from benchmarks.origin import Origin
+from benchmarks.result_file import keep
 
 _UPSTREAM, _GATEWAY = 19180, 19181
 _LOADS = (WHOLE_64, WHOLE_1, STREAMS_64, STREAMS_1, STREAMS_200)
@@ -75,17 +75,9 @@ def _run(given: argparse.Namespace, output: Console, progress: Console) -> None:
 
 def _write(out: Path | None, origin: Origin, side: Side, results: Sequence[dict[str, Any]]) -> None:
     """After each gateway: a run that is cut short keeps what it has."""
-    if out is None:
-        return
     load_side = "C" if side.native else "Python"
-    document = {
-        "origin": asdict(origin),
-        "load_side": load_side,
-        "load_average": os.getloadavg()[0],
-        "gateways": results,
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    document = {"origin": origin, "load_side": load_side, "load_average": os.getloadavg()[0], "gateways": results}
+    keep(document, out)
 
 
 def _measured(peer: Peer, launch: Launch, log: Path, side: Side, loads: Sequence[Load], core: int) -> dict[str, Any]:

@@ -10,10 +10,8 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.gateway.processes import started, until_answered
@@ -24,6 +22,7 @@ from benchmarks.load.run import run_load
 from benchmarks.load.summary import Percentiles
 from benchmarks.load.workload import synthetic
 from benchmarks.origin import Origin
+from benchmarks.result_file import show
 
 _PORT = 19381
 _TOKENS, _TTFT_S, _ITL_S = 50, 0.1, 0.018  # a second an answer
@@ -129,13 +128,9 @@ def main() -> None:
     words = f"--times {given.times:g} --places {given.places} --objective {given.objective:g}"
     origin = Origin.here(f"python -m benchmarks.gateway.overload --work FOLDER {words} --seconds {given.seconds:g}")
     try:
-        document = asdict(measure(given, origin))
+        show(measure(given, origin), given.out)
     except BenchmarkError as error:
         sys.exit(f"error: {error}")
-    Console().print_json(data=document)
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ has to live on the same cores: it is named beside the result, since it takes wha
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from benchmarks.gateway.peers import CHAT, Place, peers
 from benchmarks.gateway.processes import started, until_answered, usage
 from benchmarks.gateway.table import cpu_us
 from benchmarks.origin import Origin
+from benchmarks.result_file import keep
 
 _UPSTREAM, _GATEWAY = 19280, 19281
 
@@ -44,11 +44,8 @@ def main() -> None:
         found = [_measured(given.work.resolve(), side, given.cores[:count], given.seconds) for count in (1, 2)]
     except BenchmarkError as error:
         sys.exit(f"error: {error}")
-    document = {"origin": asdict(origin), "load_side": "C" if side.native else "Python", "runs": found}
     Console().print(_table(found))
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    keep({"origin": origin, "load_side": "C" if side.native else "Python", "runs": found}, given.out)
 
 
 def _measured(work: Path, side: Side, cores: Sequence[int], seconds: float) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What every stage is given: the scale, the machine, where results go, and engines that consecutive stages share."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from benchmarks.load.plan import LoadPlan, Target
 from benchmarks.load.text import Text
 from benchmarks.load.workload import Workload
 from benchmarks.origin import Origin
+from benchmarks.result_file import keep
 
 MODEL = "llama-shape"
 
@@ -108,12 +108,7 @@ class Setup:
 
     def write(self, stage: str, document: dict[str, Any]) -> None:
         """A stage's result that is no load run, with its origin."""
-        final = self._names(stage)[1]
-        final.parent.mkdir(parents=True, exist_ok=True)
-        origin = dataclasses.asdict(Origin.here(self.command(stage)))
-        partial = final.with_name(f"partial-{final.name}")
-        partial.write_text(json.dumps({**document, "origin": origin}, indent=2) + "\n", encoding="utf-8")
-        partial.rename(final)
+        keep({**document, "origin": Origin.here(self.command(stage))}, self._names(stage)[1])
 
     def command(self, stage: str) -> str:
         """As anyone can repeat it."""

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmarks.errors import BenchmarkError, ResultsError
 from benchmarks.prices import load_prices
+from benchmarks.result_file import keep
 from benchmarks.scale_plan.autoscaling import rules
 from benchmarks.scale_plan.installed import installed
 from benchmarks.scale_plan.measured import RESULTS, ROOT, measured
@@ -70,9 +71,7 @@ def _simulated(console: Console) -> Mapping[str, Any]:
         raise ResultsError("no replica has been measured; run `breakeven experiment run` with a plan first")
     ready_s = float(found.ready_s.value)
     runs = simulate(found.engine, ready_s, scaling, lambda what: console.print(f"simulating: {what}", highlight=False))
-    ANSWERS.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"command": COMMAND, "of": fingerprint(found.engine, ready_s, scaling), "runs": runs}
-    ANSWERS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    keep({"command": COMMAND, "of": fingerprint(found.engine, ready_s, scaling), "runs": runs}, ANSWERS)
     return runs
 
 

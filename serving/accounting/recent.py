@@ -1,5 +1,5 @@
-"""Finds a request again by its id: who asked, and which version answered. Recent ones from memory, others from the
-ledger, which gets them up to a second late."""
+"""What judging a version needs: a request by its id, with who asked and which version answered, and what a version's
+answers cost of late. Recent requests are in memory, others in the ledger, which gets them up to a second late."""
 
 from collections import OrderedDict
 from collections.abc import Callable

@@ -30,7 +30,7 @@ class Spending(Collector):
         self._stages: dict[str, list[float]] = {model: [0.0] * len(_SERIES) for model in models}
         # Busy and host seconds, and those with idle ones.
         self._keys: dict[tuple[str, str], list[float]] = {}
-        self._tenants: dict[str, str] = {}
+        self._tenants = set[str]()
 
     def record(self, record: RequestRecord) -> None:
         """See Sink."""
@@ -54,7 +54,7 @@ class Spending(Collector):
             tenant = key = OTHER
         elif (tenant, key) not in self._keys and len(self._keys) >= MOST_KEYS:
             key = OTHER
-        self._tenants.setdefault(tenant, tenant)
+        self._tenants.add(tenant)
         return self._keys.setdefault((tenant, key), [0.0, 0.0])
 
     def collect(self) -> Iterable[Metric]:

@@ -1,4 +1,4 @@
-"""A purse in PostgreSQL, for several gateways. The only module of the budgets that knows psycopg.
+"""A purse in PostgreSQL, for several gateways.
 
 A decision holds the accounts' advisory locks for one transaction, so that gateways decide one after another, as
 requests do in one process. A hold is a row that expires: those of a killed gateway are gone when its requests would
@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from retrieval.postgres_client import OPTIONS, SETTING, first_line
 from serving.budgets.purse import Balance, Limit, Quanta, Refused, Standing, decide
 from serving.budgets.windows import KINDS, Kind, Window, window
 from serving.errors import StoreUnavailable
@@ -147,9 +148,8 @@ class SharedPurse:
             async with self._pool.connection() as connection:
                 yield connection
         except (psycopg.Error, PoolTimeout) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise StoreUnavailable(
-                f"budgets cannot be looked up in PostgreSQL (database_url): {first}; try again shortly",
+                f"budgets cannot be looked up in PostgreSQL ({SETTING}): {first_line(error)}; try again shortly",
                 code="budgets_unavailable",
                 retry_after_s=_AGAIN_S,
             ) from error
@@ -168,15 +168,14 @@ async def shared_purse(url: str, longest_s: float) -> AsyncIterator[SharedPurse]
         max_size=8,
         timeout=_WAIT_S,
         open=False,
-        kwargs={"autocommit": True},
+        kwargs=dict(OPTIONS),
         configure=_configure,
         # What the database closed when it was restarted must not be handed to a request.
         check=AsyncConnectionPool.check_connection,
     )
     purse = SharedPurse(pool, longest_s)
     try:
-        # Without autocommit the connection's block is the transaction.
-        async with await psycopg.AsyncConnection.connect(url, connect_timeout=5) as connection:
+        async with await psycopg.AsyncConnection.connect(url, **OPTIONS) as connection, connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             await connection.execute(_SCHEMA)
         await pool.open()
@@ -189,6 +188,6 @@ async def shared_purse(url: str, longest_s: float) -> AsyncIterator[SharedPurse]
             await asyncio.gather(settling, return_exceptions=True)
             await purse.write()
     except psycopg.Error as error:
-        raise StoreUnavailable(f"budgets need PostgreSQL (database_url): {error}") from error
+        raise StoreUnavailable(f"budgets need PostgreSQL ({SETTING}): {first_line(error)}") from error
     finally:
         await pool.close()

@@ -1,4 +1,4 @@
-"""Records in PostgreSQL, which several gateways share. The only module of the gateway's records that knows psycopg.
+"""Records in PostgreSQL, which several gateways share.
 
 A turn is an advisory lock of one connection: a gateway that dies gives it back, and one that loses the connection may
 find that somebody else has begun, so what is done in a turn must bear being done twice.
@@ -10,23 +10,17 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
-from psycopg_pool import ConnectionPool
 
 from retrieval.errors import StoreUnreachable
+from retrieval.postgres_client import OPTIONS, SETTING, first_line, open_pool, server_name
 from serving.database.protocol import Contradiction, Row, Schema, Statement, check_text
 from serving.errors import StoreUnavailable
 
-_SETTING = "database_url"
 _LOCK = 7_239_817_125_331_004  # of the tables' making; the budgets' has the number before it
 _SESSION = "SET search_path TO breakeven_gateway; SET statement_timeout TO '20s'; SET jit TO off"
 _MOST_CONNECTIONS = 8
-_CONNECT_S = 5
 _WAIT_S = 3.0  # for a connection
-_RECONNECT_S = 1.0  # then the next who needs one tries again at once, instead of after longer and longer pauses
-# A server that is gone without a word is noticed within seconds, and not only when TCP gives up.
-_ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 _TRIES = 8
 _AGAIN = ("40001", "40P01")  # SQLSTATE: could not serialize; deadlock. Nothing was kept.
 Connection = psycopg.Connection[dict[str, Any]]
@@ -40,34 +34,20 @@ class PostgresDatabase:
     def __init__(self, url: str) -> None:
         self._url, self._turn, self._held = url, threading.Lock(), set[str]()
         self._holder: Connection | None = None
-        self._name = "PostgreSQL"
+        self._name = server_name(url)
         try:
-            parts = conninfo_to_dict(url)
-            self._name = f"PostgreSQL at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
             with self._connect() as connection, connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
                 if connection.execute("SELECT to_regnamespace('breakeven_gateway') AS it").fetchone() == {"it": None}:
                     connection.execute("CREATE SCHEMA breakeven_gateway")
         except psycopg.errors.InsufficientPrivilege as error:
             raise StoreUnavailable(
-                f"{self._name} ({_SETTING}): {_first_line(error)}; the role must own its database, or somebody who "
+                f"{self._name} ({SETTING}): {first_line(error)}; the role must own its database, or somebody who "
                 "does must run CREATE SCHEMA breakeven_gateway AUTHORIZATION that role"
             ) from error
         except psycopg.Error as error:
-            raise StoreUnreachable(self._name, _SETTING, _first_line(error)) from error
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            url,
-            min_size=1,
-            max_size=_MOST_CONNECTIONS,
-            kwargs={"autocommit": True, "connect_timeout": _CONNECT_S, "row_factory": dict_row, **_ALIVE},
-            configure=lambda connection: (connection.execute(_SESSION), None)[1],
-            # What the database closed when it was restarted must not be handed to a request.
-            check=ConnectionPool.check_connection,
-            timeout=_WAIT_S,
-            reconnect_timeout=_RECONNECT_S,
-            open=False,
-        )
-        self._pool.open()
+            raise StoreUnreachable(self._name, SETTING, first_line(error)) from error
+        self._pool = open_pool(url, _SESSION, _MOST_CONNECTIONS, _WAIT_S, row_factory=dict_row)
 
     def prepare(self, schema: Schema) -> None:
         """Make these tables if they are not there. Raises StoreUnavailable."""
@@ -129,13 +109,7 @@ class PostgresDatabase:
         self._pool.close()
 
     def _connect(self) -> Connection:
-        return psycopg.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=_CONNECT_S,
-            row_factory=dict_row,
-            **_ALIVE,  # type: ignore[arg-type]  # libpq's own
-        )
+        return psycopg.connect(self._url, **OPTIONS, row_factory=dict_row)
 
     def _lock(self, name: str) -> bool:
         if self._holder is None:
@@ -167,12 +141,12 @@ class PostgresDatabase:
         try:
             yield
         except psycopg.IntegrityError as error:
-            raise Contradiction(_first_line(error)) from error
+            raise Contradiction(first_line(error)) from error
         except psycopg.Error as error:
             if not last and error.sqlstate in _AGAIN:
                 raise _Again from error
             raise StoreUnavailable(
-                f"{self._name} ({_SETTING}) cannot be used: {_first_line(error)}; try again shortly", retry_after_s=1
+                f"{self._name} ({SETTING}) cannot be used: {first_line(error)}; try again shortly", retry_after_s=1
             ) from error
 
 
@@ -182,7 +156,3 @@ class _Again(Exception):
 
 def _theirs(sql: str) -> bytes:
     return sql.replace("?", "%s").encode()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

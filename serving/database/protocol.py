@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from retrieval import postgres_client
 from serving.errors import BadRequest
 
 Row = Mapping[str, Any]
 Statement = tuple[str, Sequence[Any]]
+# SQLite would keep more; what moves to PostgreSQL later must fit there.
+is_text = postgres_client.is_text
 
 
 class Contradiction(Exception):
@@ -57,11 +60,6 @@ def check_text(values: Sequence[Any]) -> None:
     for value in values:
         if isinstance(value, str) and not is_text(value):
             raise BadRequest(f"{value[:100]!a} has characters that are no text (NUL or half a pair); leave them out")
-
-
-def is_text(value: str) -> bool:
-    """Whether a database can keep it."""
-    return "\0" not in value and (value.isascii() or value.encode("utf-8", "replace").decode() == value)
 
 
 def marks(values: Sequence[Any]) -> str:

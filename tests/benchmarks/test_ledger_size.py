@@ -21,7 +21,7 @@ def test_sqlite_grows_by_about_as_much_for_each_request(tmp_path: Path) -> None:
 
 
 def test_postgresql_and_the_file(tmp_path: Path, postgres: Cluster) -> None:
-    postgres.run_sql("DROP SCHEMA IF EXISTS breakeven_ledger CASCADE")
+    postgres.empty()
     main(["--requests", "600", "--database-url", postgres.url(), "--out", str(tmp_path / "ledger.json")])
     held = json.loads((tmp_path / "ledger.json").read_text())
     (count,) = postgres.run_sql("SELECT COUNT(*) FROM breakeven_ledger.requests")[0]

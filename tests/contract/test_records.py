@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -22,24 +23,16 @@ LATER = Schema(SCHEMA.tables, later=(("parents", "note", "TEXT"),))
 Open = Callable[[Schema], Database]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def open_records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+@pytest.fixture
+def open_records(database_url: str | None, tmp_path: Path) -> Iterator[Open]:
     """Opens the same records as often as a test likes; each is a process of its own to the database."""
-    url = None
-    if request.param == "postgresql":
-        cluster = request.getfixturevalue("postgres")
-        cluster.empty()
-        url = cluster.url()
-    opened: list[Database] = []
+    with ExitStack() as stack:
 
-    def reopen(schema: Schema) -> Database:
-        shared = None if url is None else PostgresDatabase(url)
-        opened.append(tables(shared, tmp_path / "home" / "records.db", schema))
-        return opened[-1]
+        def reopen(schema: Schema) -> Database:
+            shared = stack.enter_context(shared_database(database_url))
+            return stack.enter_context(closing(tables(shared, tmp_path / "home" / "records.db", schema)))
 
-    yield reopen
-    for each in opened:
-        each.close()
+        yield reopen
 
 
 def put(id: str, n: int = 0) -> Statement:

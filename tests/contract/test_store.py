@@ -31,7 +31,8 @@ def put(
 ) -> str:
     document = load(source, "\n".join(texts).encode())
     chunks = [Chunk(text, 0, len(text), "") for text in texts]
-    return store.replace_document(tenant, "kb", document, chunks, EMBEDDER.encode(texts), groups, attributes)
+    new = NewDocument(document, chunks, EMBEDDER.encode(texts), groups, attributes)
+    return store.replace_documents(tenant, "kb", [new])[0]
 
 
 def found(
@@ -58,7 +59,8 @@ def test_added_unchanged_updated_deleted(store: Store) -> None:
 def test_passages_are_complete_and_best_first(store: Store) -> None:
     document = Document("people/a.md", "Leave", "x annual leave y", "0" * 64)
     chunk = Chunk("annual leave", 2, 14, "Kinds > Annual")
-    store.replace_document("acme", "kb", document, [chunk], EMBEDDER.encode([chunk.text]))
+    new = NewDocument(document, [chunk], EMBEDDER.encode([chunk.text]), EVERYONE)
+    store.replace_documents("acme", "kb", [new])
     put(store, "b.md", "rain gauge")
     best, second = store.query("acme", "kb", vector("annual leave"), 4, EVERYONE)
     assert (best.source, best.title, best.heading, best.text) == (
@@ -180,8 +182,9 @@ def test_embeddings_must_fit_the_chunks(store: Store) -> None:
         ([chunk], np.ones((1, 8), np.float32)),
         ([], []),
     ):
+        new = NewDocument(document, chunks, np.asarray(embeddings, np.float32), EVERYONE)
         with pytest.raises(ValueError, match="do not fit"):
-            store.replace_document("acme", "kb", document, chunks, np.asarray(embeddings, np.float32))
+            store.replace_documents("acme", "kb", [new])
 
 
 def test_queries_see_exactly_one_version_while_a_document_changes(store: Store) -> None:

@@ -10,6 +10,7 @@ from retrieval.documents import load
 from retrieval.embedder import Embedder
 from retrieval.hashing import HashingEmbedder
 from retrieval.lexical import TantivyIndex
+from retrieval.rows import NewDocument
 from retrieval.search import Base, Question, candidates
 from retrieval.store import EVERYONE, Store
 
@@ -29,7 +30,8 @@ def test_more_versions_than_an_aggregation_takes(tmp_path: Path) -> None:
 
 def put(store: Store, source: str, *texts: str) -> None:
     chunks = [Chunk(text, 0, len(text), "") for text in texts]
-    store.replace_document("acme", "kb", load(source, "\n".join(texts).encode()), chunks, EMBEDDER.encode(texts))
+    new = NewDocument(load(source, "\n".join(texts).encode()), chunks, EMBEDDER.encode(texts), EVERYONE)
+    store.replace_documents("acme", "kb", [new])
 
 
 def by_words(store: Store, words: str, groups: frozenset[str] = EVERYONE) -> list[str]:

@@ -12,6 +12,7 @@ from retrieval.chunking import Chunk
 from retrieval.documents import load
 from retrieval.embedder import Embedder
 from retrieval.hashing import HashingEmbedder
+from retrieval.rows import NewDocument
 from retrieval.store import EVERYONE, Store
 
 EMBEDDER = HashingEmbedder()
@@ -19,7 +20,8 @@ EMBEDDER = HashingEmbedder()
 
 def put(store: Store, source: str, text: str, **attributes: Any) -> str:
     chunk, document = Chunk(text, 0, len(text), ""), load(source, text.encode())
-    return store.replace_document("acme", "kb", document, [chunk], EMBEDDER.encode([text]), EVERYONE, attributes)
+    new = NewDocument(document, [chunk], EMBEDDER.encode([text]), EVERYONE, attributes)
+    return store.replace_documents("acme", "kb", [new])[0]
 
 
 def found(store: Store, text: str, filter: dict[str, Any] | None = None) -> list[str]:

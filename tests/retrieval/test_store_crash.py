@@ -14,6 +14,7 @@ from retrieval.documents import load
 from retrieval.hashing import HashingEmbedder
 from retrieval.passages import Scope
 from retrieval.pipeline import Policy, Retriever
+from retrieval.rows import NewDocument
 from retrieval.search import Mode
 from retrieval.selection import Limits
 from retrieval.store import Store
@@ -141,7 +142,8 @@ def two_passages(path: Path) -> list[str]:
     store = Store(path, EMBEDDER.fingerprint, EMBEDDER.dimensions)
     texts = ["leave one", "leave two"]
     chunks = [Chunk(text, 0, len(text), "") for text in texts]
-    store.replace_document("acme", "kb", load("a.md", b"leave"), chunks, EMBEDDER.encode(texts), EVERYONE)
+    new = NewDocument(load("a.md", b"leave"), chunks, EMBEDDER.encode(texts), EVERYONE)
+    store.replace_documents("acme", "kb", [new])
     store.close()
     return disk_ids(path)
 

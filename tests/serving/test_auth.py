@@ -18,18 +18,13 @@ from tests.servers import Cluster
 Open = Callable[[], KeyStore]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+@pytest.fixture
+def open_store(database_url: str | None, tmp_path: Path) -> Iterator[Open]:
     """Opens the same keys again, as another gateway or command does."""
-    url = None
-    if request.param == "postgresql":
-        cluster = request.getfixturevalue("postgres")
-        cluster.empty()
-        url = cluster.url()
     with ExitStack() as stack:
 
         def reopen() -> KeyStore:
-            shared = stack.enter_context(shared_database(url))
+            shared = stack.enter_context(shared_database(database_url))
             return stack.enter_context(closing(open_keys(tmp_path / "home", shared)))
 
         yield reopen

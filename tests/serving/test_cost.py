@@ -27,9 +27,11 @@ def test_thirty_requests_a_minute_on_an_a10g() -> None:
     assert cost.allocation_usd == cost.usage_usd
 
 
-def test_idle_time_is_in_the_allocation_and_not_in_the_usage() -> None:
-    cost = request_cost(Share(busy_s=2.0, idle_s=6.0), A10G)
-    assert cost.allocation_usd == 4 * cost.usage_usd
+def test_the_hosts_time_is_in_both_and_idle_time_in_the_allocation_only() -> None:
+    share = Share(busy_s=2.0, idle_s=6.0, host_s=1.0)
+    for cost in (request_cost(share, A10G), priced(share, Tokens(), Prices(A10G))):
+        assert cost.usage_usd == Decimal(3) * Decimal("1.50") / 3600
+        assert cost.allocation_usd == 3 * cost.usage_usd
 
 
 def test_hosted_anchor_of_1400_in_and_250_out() -> None:

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from serving.library import has_documents
 from tests.serving.gateways import settings_for
 
@@ -64,6 +66,7 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
 """
 
 
+@pytest.mark.slow
 def test_heavy_libraries_come_with_the_first_document(tmp_path: Path) -> None:
     settings = {
         "home": str(tmp_path / "home"),

@@ -112,6 +112,7 @@ def check(found: Statement) -> None:
     assert found.billed_s == pytest.approx(found.busy_s + found.host_s + found.idle_s + found.down_s, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_windows_add_up_through_kill_and_restart(tmp_path: Path) -> None:
     home = tmp_path / "home"
     slow = {"engine": {"simulated_ttft_s": 0.05, "simulated_itl_s": 0.2, "simulated_tokens": 200}}

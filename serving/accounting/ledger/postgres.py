@@ -1,15 +1,14 @@
-"""The ledger in PostgreSQL, where several gateways write into one. The only module of serving that knows psycopg."""
+"""The ledger in PostgreSQL, where several gateways write into one."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
+from retrieval.postgres_client import OPTIONS, SETTING, first_line, server_name
 from serving.accounting.ledger.database import LedgerError, Row, Step, Unwritten, Values
 from serving.accounting.ledger.schema import VERSION, newer, statements
 
-_CONNECT_S = 5
 _SESSION = "SET search_path TO breakeven_ledger; SET statement_timeout TO '60s'; SET jit TO off"
 _LOCK = 7_239_817_125_331_002  # of the tables' making; retrieval's has the number before it
 
@@ -30,8 +29,7 @@ class PostgresDatabase:
     @property
     def place(self) -> str:
         """See Database."""
-        parts = conninfo_to_dict(self._url)
-        return f"PostgreSQL at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
+        return server_name(self._url)
 
     def rows(self, sql: str, values: Values = ()) -> list[Row]:
         """See Database."""
@@ -48,7 +46,7 @@ class PostgresDatabase:
                         connection.cursor().executemany(_theirs(sql), values)
         except psycopg.Error as error:
             self._disconnect()
-            raise Unwritten(_first_line(error)) from error
+            raise Unwritten(first_line(error)) from error
 
     def take(self, run_id: str) -> bool:
         """See Database. A lost connection loses the lock; the next write takes it again."""
@@ -71,7 +69,7 @@ class PostgresDatabase:
         self._disconnect()
 
     def _connect(self) -> "psycopg.Connection[Row]":
-        connection = psycopg.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S)
+        connection = psycopg.connect(self._url, **OPTIONS)
         connection.execute(_SESSION)
         return connection
 
@@ -114,7 +112,7 @@ class PostgresDatabase:
             yield
         except psycopg.Error as error:
             raise LedgerError(
-                f"the ledger in {self.place} (database_url) cannot be used: {_first_line(error)}; start the database, "
+                f"the ledger in {self.place} ({SETTING}) cannot be used: {first_line(error)}; start the database, "
                 "or let its role create schemas"
             ) from error
 
@@ -125,7 +123,3 @@ def _theirs(sql: str) -> bytes:
 
 def _key(run_id: str) -> int:
     return int(run_id[:15], 16)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,6 @@
 """The engine experiments' own arithmetic, against a small server over real sockets; vLLM itself is for tests/e2e."""
 
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,11 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from benchmarks.engine.lab import Server, Timing, drive, free_port, process, ready
+from benchmarks.engine.lab import Server, Timing, drive, ready
 from benchmarks.engine.lora import _conditions, make_adapter
 from benchmarks.engine.prefix import compose
 from benchmarks.errors import EndpointError
 from benchmarks.load.workload import synthetic
+from benchmarks.processes import free_port
 from retrieval.passages import Passage
 
 METRICS = """# HELP vllm:hits_total of blocks
@@ -81,13 +81,6 @@ def test_a_round_with_a_short_answer_is_no_measurement(server: Server) -> None:
 
 def test_counters_are_summed_over_labels_and_not_mixed_up(server: Server) -> None:
     assert server.counters("vllm:hits_total", "vllm:none") == (7.5, 0)
-
-
-def test_a_child_is_ended_whether_or_not_it_listens(tmp_path: Path) -> None:
-    stubborn = "import signal, time; print('up', flush=True); time.sleep(60)"
-    with process([sys.executable, "-c", stubborn], tmp_path / "log", {}) as child:
-        assert child.poll() is None
-    assert child.poll() is not None
 
 
 def test_what_does_not_come_up_is_said_to_be_missing() -> None:

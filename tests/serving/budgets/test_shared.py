@@ -20,7 +20,7 @@ PAID_BY = ("key:k", "tenant:t")
 @pytest.fixture
 async def purses(postgres: Cluster) -> AsyncIterator[list[SharedPurse]]:
     """Three gateways'."""
-    postgres.run_sql("DROP SCHEMA IF EXISTS breakeven_budgets CASCADE")
+    postgres.empty()
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(shared_purse(postgres.url(), 60)) for _ in range(3)]
 

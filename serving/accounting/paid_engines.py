@@ -39,14 +39,14 @@ class Size:
 Note = Callable[[Size, float], None]
 
 
-async def addresses(host: str) -> int:
+async def address_count(host: str) -> int:
     """Of IPv4 or IPv6, whichever are more: on a cluster with both a pod has one of each."""
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return max(Counter(family for family, _ in {(each[0], each[4][0]) for each in found}).values())
 
 
 @asynccontextmanager
-async def watched_fleet(settings: Settings, meter: Meter) -> AsyncIterator[None]:
+async def counted_engines(settings: Settings, meter: Meter) -> AsyncIterator[None]:
     """Counts while it is open, if the settings name a host to count by."""
     cost = settings.cost
     if cost.engines_host is None:
@@ -57,7 +57,7 @@ async def watched_fleet(settings: Settings, meter: Meter) -> AsyncIterator[None]
         with closing(open_database(settings.home, settings.database_url)) as ledger:
             scaling.note(ledger, Change(time.time(), socket.gethostname(), size.engines, size.gateways, accelerators))
 
-    task = asyncio.create_task(Fleet(meter, cost.engines_host, cost.gateways_host, note).keep_current())
+    task = asyncio.create_task(PaidEngines(meter, cost.engines_host, cost.gateways_host, note).keep_current())
     try:
         yield
     finally:
@@ -65,11 +65,11 @@ async def watched_fleet(settings: Settings, meter: Meter) -> AsyncIterator[None]
         await asyncio.gather(task, return_exceptions=True)
 
 
-class Fleet:
+class PaidEngines:
     """Sets the meter to what is there. Until a first answer of the DNS, and while it has none, nothing changes."""
 
     def __init__(
-        self, meter: Meter, engines: str, gateways: str | None, note: Note, resolve: Resolve = addresses
+        self, meter: Meter, engines: str, gateways: str | None, note: Note, resolve: Resolve = address_count
     ) -> None:
         self._meter, self._each = meter, meter.accelerators
         self._engines, self._gateways, self._note, self._resolve = engines, gateways, note, resolve

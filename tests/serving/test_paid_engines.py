@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from breakeven.ledger import app
-from serving.accounting.fleet import Fleet, Size, addresses, watched_fleet
-from serving.accounting.ledger.database import Database, Unwritten
+from serving.accounting.ledger.database import Unwritten
 from serving.accounting.ledger.opening import open_database
 from serving.accounting.ledger.scaling import Change, changes, note
 from serving.accounting.ledger.statement import statement
 from serving.accounting.meter import Meter
-from tests.servers import Cluster
+from serving.accounting.paid_engines import PaidEngines, Size, address_count, counted_engines
 from tests.serving.books import Clock, Process
 from tests.serving.gateways import settings_for
+from tests.serving.ledgers import Open
 
 
 class Dns:
@@ -36,8 +36,8 @@ class Dns:
         return self.hosts[host]
 
 
-def fleet(meter: Meter, dns: Dns, noted: list[tuple[Size, float]], gateways: str | None = "gateways") -> Fleet:
-    return Fleet(meter, "engines", gateways, lambda size, paid: noted.append((size, paid)), dns)
+def counter(meter: Meter, dns: Dns, noted: list[tuple[Size, float]], gateways: str | None = "gateways") -> PaidEngines:
+    return PaidEngines(meter, "engines", gateways, lambda size, paid: noted.append((size, paid)), dns)
 
 
 @settings(max_examples=30, deadline=None)
@@ -45,14 +45,13 @@ def fleet(meter: Meter, dns: Dns, noted: list[tuple[Size, float]], gateways: str
 def test_gateways_together_bill_every_engine_second(story: list[tuple[int, int, float]]) -> None:
     clock, dns = Clock(0.0), Dns(engines=1, gateways=1)
     meters = [Meter(2, clock=clock) for _ in range(5)]
-    fleets = [fleet(meter, dns, []) for meter in meters]
+    counters = [counter(meter, dns, []) for meter in meters]
 
     async def play() -> float:
         billed = 0.0
         for engines, gateways, seconds in story:
             dns.hosts = {"engines": engines, "gateways": gateways}
-            before = [meter.bill().billed_s for meter in meters]
-            for each in fleets:
+            for each in counters:
                 await each.look()
             before = [meter.bill().billed_s for meter in meters]
             clock.now += seconds
@@ -68,7 +67,7 @@ def test_gateways_together_bill_every_engine_second(story: list[tuple[int, int, 
 async def test_a_change_is_billed_from_then_on_and_noted_once() -> None:
     clock, noted, dns = Clock(0.0), list[tuple[Size, float]](), Dns(engines=2, gateways=2)
     meter = Meter(1, clock=clock)
-    watcher = fleet(meter, dns, noted)
+    watcher = counter(meter, dns, noted)
     for engines in (2, 2, 3, 3, 1):
         dns.hosts["engines"] = engines
         await watcher.look()
@@ -112,7 +111,7 @@ def test_the_ledger_adds_up_while_the_fleet_is_scaled(story: list[tuple[float, s
 async def test_a_running_request_pays_for_the_engines_that_there_were() -> None:
     clock, dns = Clock(0.0), Dns(engines=1)
     meter = Meter(1, clock=clock)
-    watcher = fleet(meter, dns, [], gateways=None)
+    watcher = counter(meter, dns, [], gateways=None)
     await watcher.look()
     ticket = meter.begin()
     clock.now += 10
@@ -127,7 +126,7 @@ async def test_a_running_request_pays_for_the_engines_that_there_were() -> None:
 async def test_without_an_answer_nothing_changes_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     clock, noted, dns = Clock(0.0), list[tuple[Size, float]](), Dns(gateways=2)
     meter = Meter(1, clock=clock)
-    watcher = fleet(meter, dns, noted)
+    watcher = counter(meter, dns, noted)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             await watcher.look()
@@ -144,27 +143,19 @@ async def test_a_ledger_that_is_away_does_not_stop_the_bill(caplog: pytest.LogCa
         raise Unwritten("it is away")
 
     meter = Meter(1)
-    await Fleet(meter, "engines", None, away, Dns(engines=5)).look()
+    await PaidEngines(meter, "engines", None, away, Dns(engines=5)).look()
     assert meter.accelerators == 5
     assert "it is away" in caplog.text
 
 
 async def test_addresses_are_counted_and_not_answers() -> None:
-    assert await addresses("127.0.0.1") == 1
+    assert await address_count("127.0.0.1") == 1
     with pytest.raises(OSError, match=r"."):
-        await addresses("nobody.invalid")
+        await address_count("nobody.invalid")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    if request.param == "sqlite":
-        return open_database(tmp_path, None)
-    cluster: Cluster = request.getfixturevalue("postgres")
-    cluster.run_sql("DROP SCHEMA IF EXISTS breakeven_ledger CASCADE")
-    return open_database(tmp_path, cluster.url())
-
-
-def test_changes_are_kept_in_order(ledger: Database) -> None:
+def test_changes_are_kept_in_order(open_ledger: Open) -> None:
+    ledger = open_ledger()
     made = [Change(1_790_000_000.25 + number, "g", number, 2, number / 2) for number in (1, 2, 3)]
     for change in reversed(made):
         note(ledger, change)
@@ -172,13 +163,12 @@ def test_changes_are_kept_in_order(ledger: Database) -> None:
     assert found == made
     assert all(a.at < b.at for a, b in pairwise(found))
     assert changes(ledger, made[0].at, made[1].at) == [made[1]]
-    ledger.close()
 
 
 async def test_a_gateway_notes_what_it_sees_and_the_command_shows_it(tmp_path: Path) -> None:
     given_to = settings_for(tmp_path, cost={"usd_per_hour": "1", "engines_host": "127.0.0.1"})
     meter = Meter(4)
-    async with watched_fleet(given_to, meter):
+    async with counted_engines(given_to, meter):
         await asyncio.to_thread(wait_until_noted, tmp_path)
     (change,) = seen(tmp_path)
     assert (change.engines, change.gateways, change.accelerators, meter.accelerators) == (1, 1, 4, 4)
