@@ -106,7 +106,8 @@ class Aliases:
             if each.get("alias") == alias and each.get("action") in ("install", "promote", "rollback")
         ]
         then = [*(each.get("from") for each in logged[1:]), self.of(name).get(alias)]
-        yield from (each for each, became in zip(logged, then, strict=True) if each.get("to") == became)
+        # Not strict: where nothing was logged, what there is now is nobody's decision.
+        yield from (each for each, became in zip(logged, then, strict=False) if each.get("to") == became)
 
 
 def sync_folder(folder: Path) -> None:

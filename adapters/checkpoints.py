@@ -19,6 +19,7 @@ import torch
 from transformers import TrainerCallback, TrainerState
 
 from adapters.errors import TrainingCancelled, TrainingPaused
+from adapters.memory import Spare
 from adapters.progress import Reporter
 from adapters.runs import COMPLETE, RunFolder, Schedule, StopRequest
 
@@ -89,6 +90,7 @@ class Checkpoints(TrainerCallback):
         self._schedule = schedule
         self._saved_at, self._saved_step = 0.0, 0
         self._epoch_state: torch.Tensor | None = None
+        self._spare = Spare()
 
     def ended(self) -> bool:
         """Whether the last checkpoint is that of the last step; transformers would train one more."""
@@ -111,6 +113,7 @@ class Checkpoints(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # their signature
         """Save or stop, if it is time or somebody asked."""
+        self._spare.give_back()
         wanted = self._stopper.requested()
         ended = state.global_step >= state.max_steps
         control.should_training_stop |= ended or wanted is not None

@@ -22,6 +22,7 @@ from starlette.responses import Response
 from serving.auth import KeyStore
 from serving.errors import BadRequest, GatewayError, InternalError, from_status
 from serving.gateway import Gateway
+from serving.listening import Server as ServerSettings
 from serving.routes import (
     adapters,
     economics,
@@ -38,7 +39,6 @@ from serving.routes import (
 )
 from serving.routes.edge import error_response
 from serving.routes.hot import HotProtocol
-from serving.sections import Server as ServerSettings
 from serving.settings import SettingsError
 
 logger = logging.getLogger("breakeven")
@@ -97,7 +97,10 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return error_response(InternalError("the gateway failed; its log has the details"))
+    answer = error_response(InternalError("the gateway failed; its log has the details"))
+    # uvicorn does that after any exception; a client that is not told sends its next request into nothing.
+    answer.headers["connection"] = "close"
+    return answer
 
 
 def check_bind(server: ServerSettings, keys: KeyStore) -> None:

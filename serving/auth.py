@@ -102,7 +102,7 @@ class KeyStore:
     could not be asked for `max_age_s`, everybody is refused. What is changed through here is in force at once."""
 
     def __init__(self, database: Database, max_age_s: float = MAX_AGE_S) -> None:
-        self._database, self._max_age_s = database, max_age_s
+        self._database, self._reader, self._max_age_s = database, database.apart(), max_age_s
         self._refreshing, self._closing = threading.Lock(), threading.Event()
         self._follower: threading.Thread | None = None
         self._keys: dict[str, Key] = {}
@@ -195,10 +195,10 @@ class KeyStore:
         """Know what is in force now. Raises StoreUnavailable."""
         with self._refreshing:
             asked = time.monotonic()
-            version = int(self._database.rows("SELECT version FROM keys_version")[0]["version"])
+            version = int(self._reader.rows("SELECT version FROM keys_version")[0]["version"])
             if version != self._version:
                 # Read after the version, so never older than it.
-                self._keys = {key.id: key for key in self.list()}
+                self._keys = {key.id: key for key in map(_key, self._reader.rows(_LIST))}
                 self._version = version
                 self._keyed |= bool(self._keys)
             self._asked = asked
@@ -269,9 +269,8 @@ def open_keys(home: Path, shared: "PostgresDatabase | None" = None, max_age_s: f
     file = home / "keys.db"
     store = KeyStore(tables(shared, file, _SCHEMA), max_age_s)
     if shared is not None and file.is_file():
-        ours = KeyStore(tables(None, file, _SCHEMA))
-        store.take_in(ours.list())
-        ours.close()
+        with closing(KeyStore(tables(None, file, _SCHEMA))) as ours:
+            store.take_in(ours.list())
     return store
 
 

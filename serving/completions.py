@@ -158,7 +158,7 @@ class Completions:
     async def _whole(
         self, trace: Trace, response: EngineResponse, retrieval: Retrieval | None, reply: Reply
     ) -> Sequence[str]:
-        body, answer = await read_answer(trace, response)
+        body, answer = await read_answer(trace, response, "choices")
         trace.leave_engine(tokens_of(answer.get("usage")))
         cited, choices = None, answer["choices"]
         texts: Sequence[str] = ()

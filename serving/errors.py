@@ -160,7 +160,7 @@ class NotOffered(GatewayError):
 
     def headers(self) -> dict[str, str]:
         """Tells OpenAI's client that asking again will not help, which it would do for any other 5xx."""
-        return {"x-should-retry": "false"}
+        return {**super().headers(), "x-should-retry": "false"}
 
 
 class UpstreamFailed(GatewayError):

@@ -10,7 +10,7 @@ from serving.limits import Limits
 
 MAX_STORES = 10
 MAX_RESULTS = 50  # OpenAI's own bound
-_COMPARISONS = frozenset({"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"})
+_COMPARISONS = ("eq", "ne", "gt", "gte", "lt", "lte", "in", "nin")
 _RANKERS = (None, "none", "auto", "default-2024-11-15")
 _FIELDS = frozenset({"type", "vector_store_ids", "max_num_results", "filters", "ranking_options"})
 

@@ -20,9 +20,17 @@ from retrieval.questions import LabelledQuestion
 from serving import openai
 from serving.accounting.record import Tokens
 from serving.auth import Caller
-from serving.errors import BadRequest, GatewayError, InternalError, NotFound, UnknownModel, from_retrieval
+from serving.errors import (
+    BadRequest,
+    EngineUnavailable,
+    GatewayError,
+    InternalError,
+    NotFound,
+    UnknownModel,
+    from_retrieval,
+)
 from serving.limits import Limits
-from serving.reply import Reply
+from serving.reply import CLIENT_LEFT, Reply
 from serving.sections import Retrieval as RetrievalSettings
 from serving.shelf import Opening, Threads
 from serving.trace import CLIENT_CLOSED, Trace
@@ -218,8 +226,9 @@ class Knowledge:
             error.request_id = trace.id
             trace.end("error", error.status, error.code)
             raise
-        except asyncio.CancelledError:
-            trace.end("cancelled", CLIENT_CLOSED)
+        except asyncio.CancelledError as stop:
+            left = CLIENT_LEFT in stop.args
+            trace.end("cancelled" if left else "error", CLIENT_CLOSED if left else EngineUnavailable.status)
             raise
         except BaseException:
             trace.end("error", InternalError.status)

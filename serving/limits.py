@@ -69,9 +69,9 @@ def _check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
         if not isinstance(fields.get(name), bool):
             bounded(fields, name, 0, limits.max_logprobs)
     for name in common(_SCHEMA_FIELDS, fields):
-        _check_schema(fields, name, limits)
+        check_schema(fields, name, limits)
     if fields.get("tool_choice") not in (None, "auto", "none"):
-        _check_schema(fields, "tools", limits)  # a forced tool is a grammar too
+        check_schema(fields, "tools", limits)  # a forced tool is a grammar too
     # Asking for no alternatives (0) still has the prompt scored.
     if fields.get("echo") and (asked := fields.get("logprobs")) is not None and asked is not False:
         raise BadRequest("`echo` with `logprobs` is not accepted: " + _SCORING, param="echo")
@@ -100,7 +100,8 @@ def _check_scoring(fields: Mapping[str, Any], limits: Limits) -> None:
         )
 
 
-def _check_schema(fields: Mapping[str, Any], name: str, limits: Limits) -> None:
+def check_schema(fields: Mapping[str, Any], name: str, limits: Limits) -> None:
+    """Refuse a field that may hold a schema, if it is too large or nested too deep. Raises BadRequest."""
     value = fields.get(name)
     if value is None:
         return

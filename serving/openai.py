@@ -26,7 +26,8 @@ NOT_OFFERED: Mapping[str, str] = {
     "web_search_options": "nothing here searches the web; `file_search` searches documents",
     "functions": "it is the old name: send `tools`",
 }
-_TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "thinking"})
+# A tuple, as wherever a client's words are looked up: they may be a list, which has no hash.
+_TEXT_PARTS = ("text", "refusal", "input_text", "output_text", "thinking")
 # What a name may be anywhere (sections.Name); also keeps what a client types out of logs and the ledger.
 _KNOWLEDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 EXTENSION = "breakeven"

@@ -78,7 +78,7 @@ async def follow(trace: Trace, response: EngineResponse, relay: StreamRelay, rep
     try:
         async for piece in response.chunks():
             trace.saw_bytes()
-            if whole := relay.feed(piece):
+            if whole := _fed(trace, relay, piece):
                 await reply.write(whole)
         relay.check_complete()
     except GatewayError as error:
@@ -94,12 +94,23 @@ async def follow(trace: Trace, response: EngineResponse, relay: StreamRelay, rep
     return True
 
 
-async def read_answer(trace: Trace, response: EngineResponse) -> tuple[bytes, dict[str, Any]]:
-    """The whole answer, and the JSON object that it is. Raises UpstreamFailed if it is not whole."""
+def _fed(trace: Trace, relay: StreamRelay, piece: bytes) -> bytes:
+    try:
+        return relay.feed(piece)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # What was used until then is to be paid for, and the client is to be told.
+        logger.error("%s: the engine's stream cannot be read", trace.id, exc_info=error)
+        raise UpstreamFailed("the engine's answer cannot be read; send the request again") from None
+
+
+async def read_answer(trace: Trace, response: EngineResponse, said: str) -> tuple[bytes, dict[str, Any]]:
+    """The whole answer, and it as JSON, in which `said` is a list. Raises UpstreamFailed if it is not whole."""
     body = await response.read()
     trace.saw_bytes()
     try:
-        answer: dict[str, Any] = orjson.loads(body)
+        answer: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise UpstreamFailed("the engine's answer was not whole; send the request again") from None
-    return body, answer
+        answer = None
+    if isinstance(answer, dict) and isinstance(answer.get(said), list):
+        return body, answer
+    raise UpstreamFailed("the engine's answer was not whole; send the request again")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from serving.section import Section
+from serving.section import Host, Section
 
 
 class Cost(Section):
@@ -17,12 +17,12 @@ class Cost(Section):
     )
     source: str | None = Field(None, description="Where usd_per_hour comes from; shown with every cost.")
     as_of: date | None = Field(None, description="Date of usd_per_hour, YYYY-MM-DD.")
-    engines_host: str | None = Field(
+    engines_host: Host | None = Field(
         None,
         description="Host whose addresses are the engines to pay for, such as a headless Service. With it the bill "
         "counts as many engines as there are; without, one.",
     )
-    gateways_host: str | None = Field(
+    gateways_host: Host | None = Field(
         None, description="Host whose addresses are the gateways that share these engines: each bills its part."
     )
     idle_half_life_s: float = Field(

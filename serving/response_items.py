@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from retrieval import citations as checked
 from retrieval import prompt
 from retrieval.passages import Passage
 from serving import file_search, openai
 from serving.errors import BadRequest, NotOffered
 from serving.file_search import FileSearch
-from serving.limits import Limits, check_costly
+from serving.limits import Limits, check_costly, check_schema
 from serving.stores.sources import file_of
 
 Item = dict[str, Any]
@@ -35,8 +33,8 @@ _NOT_OFFERED: Mapping[str, str] = {
     "image": "the served models give text only",
     "access_programs": "they are programs of OpenAI's",
 }
-_TOOLS = frozenset({"function", "custom"})
-_PARTS = frozenset({"input_text", "output_text", "refusal", "text", "reasoning_text", "summary_text"})
+_TOOLS = ("function", "custom")
+_PARTS = ("input_text", "output_text", "refusal", "text", "reasoning_text", "summary_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +62,7 @@ def parse(body: bytes, limits: Limits) -> ResponseRequest:
         raise BadRequest("`stream` must be true or false", param="stream")
     openai.check_offered(fields, _NOT_OFFERED)
     check_costly(fields, limits)
-    if len(orjson.dumps(fields.get("text"))) > limits.max_schema_bytes:
-        raise BadRequest(f"`text` is larger than {limits.max_schema_bytes} bytes", param="text")
+    check_schema(fields, "text", limits)
     instructions = fields.get("instructions")
     if instructions is not None and not isinstance(instructions, str):
         raise BadRequest("`instructions` must be a string", param="instructions")

@@ -47,7 +47,10 @@ class Routing:
             async with self._traffic.admit(trace, router.model, user) as classifier:
                 label, confidence = await self._classify(trace, classifier, router, question)
         except GatewayError:
-            pass  # the fallback answers; whether it can is its own request's matter
+            # The fallback answers; whether it can is its own request's matter. Whom the door has turned away has no
+            # place for that, either.
+            if trace.place.turned_away:
+                raise
         finally:
             trace.model, trace.engine_model, trace.adapter, trace.alias = before
         model, reason = router.fallback, _why(router, label, confidence)

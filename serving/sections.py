@@ -9,53 +9,20 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from serving.listening import Server
 from serving.pricing import Cost, Ledger
-from serving.section import Name, Section
+from serving.section import Name, Section, Url
 from serving.sharing import Admission, Budget, Tenant
-
-
-class Server(Section):
-    """Where the gateway listens and what it accepts."""
-
-    host: str = Field("127.0.0.1", description="Bind address. Any other than loopback needs API keys to exist.")
-    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
-    max_body_bytes: int = Field(4_000_000, ge=1024, description="Largest request body in bytes; a larger one gets 413.")
-    max_document_bytes: int = Field(64_000_000, ge=1024, description="Largest document in bytes for ingestion.")
-    max_n: int = Field(8, ge=1, description="Largest `n` (choices per request) a client may ask for.")
-    max_logprobs: int = Field(20, ge=0, description="Largest `logprobs`/`top_logprobs` a client may ask for.")
-    max_schema_bytes: int = Field(
-        65_536, ge=256, description="Largest JSON schema, regex or grammar a client may send, in bytes."
-    )
-    max_scored_bytes: int = Field(
-        8192,
-        ge=0,
-        description="Largest text in bytes that an operator may have scored by `prompt_logprobs`, as `breakeven eval "
-        "adapter` does for perplexity; 0 refuses it to everyone. Set 0 if engine.url is a CPU build with adapters: "
-        "scoring can end vLLM 0.32 there.",
-    )
-    keys_max_age_s: float = Field(
-        5,
-        ge=2,
-        description="With `database_url`: seconds after which a gateway that cannot ask PostgreSQL for revoked keys "
-        "refuses every request (503). Longer bridges an outage, and lets a revoked key in for as long.",
-    )
-    metrics_token: str | None = Field(
-        None,
-        min_length=16,
-        description="Bearer token with which Prometheus may read `/metrics`, and nothing else. Once there are API "
-        "keys, `/metrics` names tenants and key ids and needs this or an operator's key.",
-    )
-    shutdown_s: float = Field(20, ge=0, description="Seconds that running requests get to finish at shutdown.")
 
 
 class Engine(Section):
     """What generates: a vLLM child process, an external vLLM, or the simulator."""
 
     kind: Literal["vllm", "simulated"] = Field("vllm", description="`vllm`, or `simulated` for tests and dry runs.")
-    url: str | None = Field(
+    url: Url | None = Field(
         None, description="URL of an external vLLM (`http://host:8000`); without it the gateway starts its own."
     )
-    replicas: tuple[str, ...] = Field(
+    replicas: tuple[Url, ...] = Field(
         (),
         description="With `url` a router before several engines: their own URLs, to load adapters into every one. Each "
         "address of a name counts (`http://engine-replicas:8000`, a headless Service); it is looked up every second.",

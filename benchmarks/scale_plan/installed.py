@@ -13,8 +13,9 @@ from benchmarks.errors import ModelError
 MANIFESTS = Path(__file__).resolve().parents[2] / "k8s"
 # PostgreSQL's own default, where the manifest says nothing.
 _CONNECTIONS = 100
-# A gateway's pools at their largest: retrieval, budgets, records; and the records' turns, the ledger's writer.
-_POOLS = (24, 8, 8, 1, 1)
+# A gateway's pools at their largest: retrieval, budgets, records; and the records' turns, the keys' follower, the
+# ledger's writer, and one who reads it.
+_POOLS = (24, 8, 8, 1, 1, 1, 1)
 _UNITS = {"Mi": 1 / 1024, "Gi": 1.0, "Ti": 1024.0}
 
 

@@ -19,10 +19,12 @@ from serving.accounting.ledger.database import LedgerError, Unwritten
 from serving.accounting.ledger.opening import open_database
 from serving.accounting.ledger.scaling import Change
 from serving.accounting.meter import Meter
+from serving.names import NAMES
 from serving.sections import Settings
 
 logger = logging.getLogger("breakeven.fleet")
 EVERY_S = 15.0
+_LOOKUP_S = 5.0
 # How many addresses a host has. Raises OSError.
 Resolve = Callable[[str], Awaitable[int]]
 
@@ -41,13 +43,14 @@ Note = Callable[[Size, float], None]
 
 async def address_count(host: str) -> int:
     """Of IPv4 or IPv6, whichever are more: on a cluster with both a pod has one of each."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return max(Counter(family for family, _ in {(each[0], each[4][0]) for each in found}).values())
+    found = await NAMES.addresses(host, _LOOKUP_S)
+    return max(Counter(":" in address for address in found).values())
 
 
 @asynccontextmanager
-async def counted_engines(settings: Settings, meter: Meter) -> AsyncIterator[None]:
-    """Counts while it is open, if the settings name a host to count by."""
+async def counted_engines(settings: Settings, meter: Meter, resolve: Resolve = address_count) -> AsyncIterator[None]:
+    """Counts while it is open, if the settings name a host to count by; for the first time before it is, because the
+    ledger bills what was down for as many engines as there are."""
     cost = settings.cost
     if cost.engines_host is None:
         yield
@@ -57,7 +60,9 @@ async def counted_engines(settings: Settings, meter: Meter) -> AsyncIterator[Non
         with closing(open_database(settings.home, settings.database_url)) as ledger:
             scaling.note(ledger, Change(time.time(), socket.gethostname(), size.engines, size.gateways, accelerators))
 
-    task = asyncio.create_task(PaidEngines(meter, cost.engines_host, cost.gateways_host, note).keep_current())
+    engines = PaidEngines(meter, cost.engines_host, cost.gateways_host, note, resolve)
+    await engines.look()
+    task = asyncio.create_task(engines.keep_current())
     try:
         yield
     finally:
@@ -77,10 +82,10 @@ class PaidEngines:
         self._silent = False
 
     async def keep_current(self) -> None:
-        """Forever."""
+        """Forever, after a first look."""
         while True:
-            await self.look()
             await asyncio.sleep(EVERY_S)
+            await self.look()
 
     async def look(self) -> None:
         """Once."""

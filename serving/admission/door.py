@@ -220,6 +220,11 @@ class Place:
         else:
             door.apply(self)
 
+    @property
+    def turned_away(self) -> bool:
+        """It waited and was refused, or has left: there is no second time."""
+        return self.state is _LEFT
+
     async def enter(self) -> None:
         """Return when one of the engine's places is this request's; at once if it has one. Raises Overloaded."""
         door = self._door

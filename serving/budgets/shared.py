@@ -64,7 +64,7 @@ class SharedPurse:
         self._known: dict[str, Standing] = {}
         self._windows: dict[Kind, Window] = {kind: window(kind, 0.0) for kind in KINDS}
         self._ended: list[tuple[str, Sequence[str], Quanta]] = []
-        self._woken = asyncio.Event()
+        self._woken, self._writing = asyncio.Event(), asyncio.Lock()
 
     @property
     def windows(self) -> Mapping[Kind, Window]:
@@ -110,7 +110,9 @@ class SharedPurse:
             await self._woken.wait()
             self._woken.clear()
             try:
-                await self.write()
+                # To its end, whoever ends us: what is cut off while it is committed may be kept, and then it would be
+                # written twice.
+                await asyncio.shield(self.write())
             except StoreUnavailable as error:
                 logger.error("budgets: %d costs wait to be written: %s", len(self._ended), error)
                 await asyncio.sleep(_AGAIN_S)
@@ -118,17 +120,18 @@ class SharedPurse:
 
     async def write(self) -> None:
         """Write what has ended until now. Raises StoreUnavailable, and then it is all still there."""
-        ended = tuple(self._ended)
-        async with self._connected() as connection, connection.transaction():
-            await connection.execute("DELETE FROM holds WHERE request_id = ANY(%s)", ([each[0] for each in ended],))
+        async with self._writing:
+            ended = tuple(self._ended)
             costs: dict[str, Quanta] = {}
             for _, accounts, cost in ended:
                 for account in accounts:
                     costs[account] = costs.get(account, 0) + cost
-            for account in sorted(costs):
-                if costs[account]:
-                    await connection.execute(_SETTLE, (costs[account], [account], list(KINDS)))
-        del self._ended[: len(ended)]
+            async with self._connected() as connection, connection.transaction():
+                await connection.execute("DELETE FROM holds WHERE request_id = ANY(%s)", ([each[0] for each in ended],))
+                for account in sorted(costs):
+                    if costs[account]:
+                        await connection.execute(_SETTLE, (costs[account], [account], list(KINDS)))
+            del self._ended[: len(ended)]
 
     async def _read(self, connection: Connection, names: Sequence[str]) -> float:
         found = {name: Standing() for name in names}

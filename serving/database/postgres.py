@@ -5,8 +5,8 @@ find that somebody else has begun, so what is done in a turn must bear being don
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from retrieval.errors import StoreUnreachable
 from retrieval.postgres_client import OPTIONS, SETTING, first_line, open_pool, server_name
-from serving.database.protocol import Contradiction, Row, Schema, Statement, check_text
+from serving.database.protocol import Contradiction, Reader, Row, Schema, Statement, check_text
 from serving.errors import StoreUnavailable
 
 _LOCK = 7_239_817_125_331_004  # of the tables' making; the budgets' has the number before it
@@ -23,6 +23,8 @@ _MOST_CONNECTIONS = 8
 _WAIT_S = 3.0  # for a connection
 _TRIES = 8
 _AGAIN = ("40001", "40P01")  # SQLSTATE: could not serialize; deadlock. Nothing was kept.
+# A prepared `SELECT *` fails for good once a newer gateway has added a column.
+_CLIENT: Mapping[str, Any] = {"row_factory": dict_row, "prepare_threshold": None}
 Connection = psycopg.Connection[dict[str, Any]]
 
 
@@ -34,6 +36,7 @@ class PostgresDatabase:
     def __init__(self, url: str) -> None:
         self._url, self._turn, self._held = url, threading.Lock(), set[str]()
         self._holder: Connection | None = None
+        self._readers: list[_Reader] = []
         self._name = server_name(url)
         try:
             with self._connect() as connection, connection.transaction():
@@ -47,7 +50,7 @@ class PostgresDatabase:
             ) from error
         except psycopg.Error as error:
             raise StoreUnreachable(self._name, SETTING, first_line(error)) from error
-        self._pool = open_pool(url, _SESSION, _MOST_CONNECTIONS, _WAIT_S, row_factory=dict_row)
+        self._pool = open_pool(url, _SESSION, _MOST_CONNECTIONS, _WAIT_S, **_CLIENT)
 
     def prepare(self, schema: Schema) -> None:
         """Make these tables if they are not there. Raises StoreUnavailable."""
@@ -76,6 +79,11 @@ class PostgresDatabase:
                     changed = connection.execute(_theirs(sql), values).rowcount
                 return changed
         raise AssertionError("the last try returns or raises")
+
+    def apart(self) -> Reader:
+        """See Database. A connection of its own, because those of the pool may all be at work for long."""
+        self._readers.append(_Reader(self._connect, self._said))
+        return self._readers[-1]
 
     def take(self, name: str) -> bool:
         """See Database."""
@@ -106,10 +114,12 @@ class PostgresDatabase:
         with self._turn:
             self._held.clear()
             self._disconnect()
+        for reader in self._readers:
+            reader.close()
         self._pool.close()
 
     def _connect(self) -> Connection:
-        return psycopg.connect(self._url, **OPTIONS, row_factory=dict_row)
+        return psycopg.connect(self._url, **OPTIONS, **_CLIENT)
 
     def _lock(self, name: str) -> bool:
         if self._holder is None:
@@ -148,6 +158,34 @@ class PostgresDatabase:
             raise StoreUnavailable(
                 f"{self._name} ({SETTING}) cannot be used: {first_line(error)}; try again shortly", retry_after_s=1
             ) from error
+
+
+class _Reader:
+    """Connects when it is first asked, and again after its connection was lost."""
+
+    def __init__(self, connect: Callable[[], Connection], said: Callable[[], AbstractContextManager[None]]) -> None:
+        self._connect, self._said = connect, said
+        self._connection: Connection | None = None
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """See Database."""
+        check_text(values)
+        with self._said():
+            if self._connection is not None:
+                try:
+                    return list(self._connection.execute(_theirs(sql), values).fetchall())
+                except psycopg.OperationalError:
+                    if not self._connection.closed:
+                        raise
+            self._connection = connection = self._connect()
+            connection.execute(_SESSION)
+            return list(connection.execute(_theirs(sql), values).fetchall())
+
+    def close(self) -> None:
+        """Whoever reads now gets an error."""
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.close()
 
 
 class _Again(Exception):

@@ -31,6 +31,13 @@ class Schema:
     shared: str = ""
 
 
+class Reader(Protocol):
+    """Reads for one thread at a time."""
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """See Database."""
+
+
 class Database(Protocol):
     """Any thread may use it. All calls raise StoreUnavailable, and BadRequest for text that cannot be kept."""
 
@@ -44,6 +51,9 @@ class Database(Protocol):
     def write(self, statements: Iterable[Statement]) -> int:
         """All of the statements or none, on disk when it returns how many rows the last one changed. Raises
         Contradiction. A generator is taken one by one, so that not everything must be in memory at once."""
+
+    def apart(self) -> Reader:
+        """For what must be known in time: it waits for nobody else's reads and writes. Open until `close`."""
 
     def take(self, name: str) -> bool:
         """Hold this turn until `release`, or until this process or its connection ends. False while somebody has it."""

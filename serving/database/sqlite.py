@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from serving.database.protocol import Contradiction, Row, Schema, Statement, check_text
+from serving.database.protocol import Contradiction, Reader, Row, Schema, Statement, check_text
 from serving.errors import StoreUnavailable
 
 _WAIT_S = 30
@@ -30,9 +30,7 @@ class SqliteDatabase:
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.execute("PRAGMA foreign_keys=ON")
             self._connection.executescript(schema.tables)
-            for table, column, kind in schema.later:
-                if not any(each[1] == column for each in self._connection.execute(f"PRAGMA table_info({table})")):
-                    self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+            self._add(schema.later)
             path.chmod(0o600)
             self._reader = sqlite3.connect(path, check_same_thread=False, timeout=_WAIT_S)
             self._reader.row_factory = sqlite3.Row
@@ -52,6 +50,10 @@ class SqliteDatabase:
                 changed = self._connection.execute(sql, values).rowcount
         return changed
 
+    def apart(self) -> Reader:
+        """See Database. A read here waits for other reads only, and they are short."""
+        return self
+
     def take(self, name: str) -> bool:
         """See Database. One process has the file's gateway, so it is a matter among its tasks."""
         with self._lock:
@@ -69,6 +71,14 @@ class SqliteDatabase:
         with self._lock, self._reading:
             self._reader.close()
             self._connection.close()
+
+    def _add(self, columns: Iterable[tuple[str, str, str]]) -> None:
+        with self._connection as database:
+            # IMMEDIATE: two processes that start together do not both add one.
+            database.execute("BEGIN IMMEDIATE")
+            for table, column, kind in columns:
+                if not any(each[1] == column for each in database.execute(f"PRAGMA table_info({table})")):
+                    database.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
     @contextmanager
     def _said(self) -> Iterator[None]:

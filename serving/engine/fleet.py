@@ -18,6 +18,7 @@ from serving.engine.replica import Replica
 from serving.engine.seconds import EngineSeconds
 from serving.engine.server import Server
 from serving.errors import EngineUnavailable, GatewayError
+from serving.names import NAMES
 
 _INTERVAL_S = 1.0
 _LOOKUP_S = 3.0
@@ -31,15 +32,10 @@ async def addresses(url: str) -> Iterable[str] | None:
     if parts.scheme != "http":
         return [url]
     try:
-        async with asyncio.timeout(_LOOKUP_S):
-            found = await asyncio.get_running_loop().getaddrinfo(
-                parts.hostname, parts.port or 80, type=socket.SOCK_STREAM
-            )
-    except TimeoutError:
-        return None
-    except socket.gaierror as error:
-        return [] if error.errno == socket.EAI_NONAME else None
-    hosts = (f"[{host}]" if ":" in str(host) else host for *_, (host, *_) in found)
+        found = await NAMES.addresses(parts.hostname or "", _LOOKUP_S)
+    except OSError as error:
+        return [] if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME else None
+    hosts = (f"[{host}]" if ":" in host else host for host in found)
     return {f"http://{host}:{parts.port or 80}{parts.path}" for host in hosts}
 
 

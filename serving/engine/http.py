@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from serving.engine.connection import Answer, Connection, Limits, Stale
 from serving.errors import EngineTimeout, EngineUnavailable
+from serving.names import NAMES
 
 RETRY_AFTER_S = 5
 # vLLM closes idle connections after 5 s; ours go before, so that hardly any is stale when it is used again.
@@ -104,17 +105,13 @@ class Connections:
 
     async def connect(self, within_s: float) -> Connection:
         """A new connection. Raises EngineUnavailable, EngineTimeout."""
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(within_s):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(loop), self._host, self._port, ssl=self._ssl
-                )
+                return await self._dial(within_s)
         except TimeoutError:
             raise EngineTimeout(f"the engine cannot be reached: no connection within {within_s:g} s") from None
         except OSError as error:
             raise EngineUnavailable(f"the engine cannot be reached: {error}", retry_after_s=RETRY_AFTER_S) from None
-        return connection
 
     def send(self, connection: Connection, request: bytes, limits: Limits) -> Answer:
         """Begin an exchange and watch its time. Raises EngineUnavailable once the pool is closed."""
@@ -140,6 +137,22 @@ class Connections:
             self._clock.cancel()
         for connection in (*self._kept, *self._running):
             connection.close()
+
+    async def _dial(self, within_s: float) -> Connection:
+        loop = asyncio.get_running_loop()
+        error: OSError = OSError("its name has no address")
+        for address in await NAMES.addresses(self._host, within_s):
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop),
+                    *(address, self._port),
+                    ssl=self._ssl,
+                    server_hostname=self._host if self._ssl else None,
+                )
+                return connection
+            except OSError as failure:
+                error = failure
+        raise error
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from serving.auth import LOCAL_OPERATOR, Caller
 from serving.errors import BadRequest, BodyTooLarge, EngineUnavailable, Forbidden, GatewayError
 from serving.gateway import Gateway
+from serving.outcome import SHUTTING_DOWN
 from serving.reply import CLIENT_LEFT, Reply
 
 JSON = "application/json"
@@ -142,6 +143,7 @@ async def watched(run: Callable[[Reply], Awaitable[None]], receive: Receive, rep
         await reply.close()
     except asyncio.CancelledError:
         if not reply.deserted:
+            await reply.refuse(SHUTTING_DOWN)
             raise
     finally:
         watch.cancel()
@@ -179,6 +181,14 @@ class AsgiReply:
     async def write(self, data: bytes) -> None:
         """See Reply."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def refuse(self, error: GatewayError) -> None:
+        """The error instead of an answer, unless one has begun."""
+        if not self.started:
+            self.started = self.closed = True
+            headers = [_JSON_TYPE, *((name.encode(), value.encode()) for name, value in error.headers().items())]
+            await self._send({"type": "http.response.start", "status": error.status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": orjson.dumps(error.body())})
 
     async def close(self) -> None:
         """The stream, if it is one, ends here."""

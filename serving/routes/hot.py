@@ -44,6 +44,9 @@ class HotProtocol(Wire):
     answering: "HotRequest | None" = None
     # The same, where it is the application that answers: `cycle` may be another one's that waits in line.
     begun: RequestResponseCycle | None = None
+    # What waited for the client when it was last looked at, and when it will be looked at again.
+    _unread = 0
+    _look: asyncio.TimerHandle | None = None
     # Of the requests that were a HotRequest, whoever sent them.
     heads: ClassVar[Heads[tuple[Endpoint, Headers]]] = Heads()
     # A part of a request is here; the head of the one that the parser reads, if it came in one piece.
@@ -102,6 +105,7 @@ class HotProtocol(Wire):
     def connection_lost(self, exc: Exception | None) -> None:
         """Because the client left, or we did."""
         super().connection_lost(exc)
+        self._stop_looking()
         if self.answering is not None:
             self.answering.disconnected = True
         if self.worker is not None:
@@ -110,6 +114,36 @@ class HotProtocol(Wire):
         if self.begun is not None and not self.begun.response_complete:
             self.begun.disconnected = True
             self.begun.message_event.set()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is written to: from now on it has to take something, however little, in
+        each `server.send_timeout_s`. What is being written for it waits meanwhile, in the engine, too."""
+        super().pause_writing()
+        self._look_again()
+
+    def resume_writing(self) -> None:
+        """It has taken nearly everything."""
+        super().resume_writing()
+        self._stop_looking()
+
+    def _look_again(self) -> None:
+        gateway = cast("Gateway | None", self.app.state.gateway)
+        if gateway is not None:
+            self._unread = self.transport.get_write_buffer_size()
+            self._look = self.loop.call_later(gateway.settings.server.send_timeout_s, self._judge)
+
+    def _judge(self) -> None:
+        if self.transport.get_write_buffer_size() < self._unread:
+            self._look_again()
+        else:
+            who = self.client[0] if self.client else "a client"
+            logger.warning("%s has stopped reading its answer: closed (server.send_timeout_s)", who)
+            self.transport.abort()  # which is a hang-up for whoever answers it
+
+    def _stop_looking(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
         self.begun = cycle

@@ -3,12 +3,13 @@
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from serving.database.protocol import Contradiction, Row, Statement
 from serving.errors import Conflict, NotFound
-from serving.stores.bases import Base
+from serving.stores.bases import Base, turn_of
 from serving.stores.database import Database, any_of
 from serving.stores.fields import Attributes, Chunking
 from serving.stores.files import StoredFile
@@ -41,6 +42,12 @@ class Attachment:
     terms: Terms
 
 
+_USE = "UPDATE stores SET last_active_at = ? WHERE id = ? AND expired = 0"
+_FINISH = (
+    "UPDATE attachments SET status = ?, error_code = ?, error_message = ? "
+    "WHERE store_id = ? AND file_id = ? AND attempt = ? AND status = 'in_progress' "
+    "AND EXISTS (SELECT 1 FROM stores WHERE id = store_id AND expired = 0)"
+)
 _LOOKED_AT = 50  # more than gateways are at work at a time
 _ATTACH = (
     "INSERT INTO attachments VALUES (?,?,?,?,?,'in_progress',NULL,NULL,?,?,?) "
@@ -61,7 +68,8 @@ class Attachments:
     ) -> None:
         """Files to be ingested, all or none. Attached again, a file gets the new terms. Raises Conflict, NotFound."""
         known = {each.file_id: each for each in await self.of_store(base.id)}
-        statements: list[Statement] = []
+        # A store that is being removed cannot be closed between this and the end of the transaction.
+        statements: list[Statement] = [(_USE, (now, base.id))]
         if batch is not None:
             statements.append(("INSERT INTO batches VALUES (?,?,?)", (batch, base.id, now)))
         for file, terms in files:
@@ -72,10 +80,14 @@ class Attachments:
             statements.append((_ATTACH, (*values, now, *_written(terms))))
             if batch is not None:
                 statements.append(("INSERT INTO batch_files VALUES (?,?)", (batch, file.id)))
+        gone = NotFound(f"the vector store {base.id!r} was deleted just now")
         try:
             await self._database.write(*statements)
         except Contradiction as error:
-            raise NotFound(f"the vector store {base.id!r} was deleted just now") from error
+            raise gone from error
+        if not await self.has_store(base.id):
+            await self._database.write(("DELETE FROM attachments WHERE store_id = ?", (base.id,)))
+            raise gone
 
     async def of_store(self, store_id: str) -> list[Attachment]:
         """All of a store, oldest first."""
@@ -113,23 +125,29 @@ class Attachments:
         """Whether the store itself is still there."""
         return await self._database.row("SELECT 1 FROM stores WHERE id = ? AND expired = 0", store_id) is not None
 
+    async def claimed(self, tenant: str, knowledge: str) -> bool:
+        """Whether any store has this knowledge base, one that is being removed included."""
+        sql = "SELECT 1 FROM stores WHERE tenant = ? AND knowledge = ?"
+        return await self._database.row(sql, tenant, knowledge) is not None
+
+    def removing(self, store_id: str) -> AbstractAsyncContextManager[None]:
+        """The turn to remove a store, or what is left in it."""
+        return self._database.turn(turn_of(store_id))
+
     async def finish(self, found: Attachment, error: tuple[str, str] | None = None) -> bool:
         """Ingestion is done. False if the file was removed, cancelled or attached anew meanwhile."""
         status: Status = "completed" if error is None else "failed"
         code, message = error or (None, None)
-        statement = (
-            "UPDATE attachments SET status = ?, error_code = ?, error_message = ? "
-            "WHERE store_id = ? AND file_id = ? AND attempt = ? AND status = 'in_progress'"
-        )
         values = (status, code, message, found.store_id, found.file_id, found.attempt)
-        return bool(await self._database.write((statement, values)))
+        return bool(await self._database.write((_FINISH, values)))
 
     async def take_waiting(self, after: str) -> tuple[Attachment, Row] | None:
         """The next file to ingest with its store's row, and the turn to do so, which other gateways leave to us until
         `release`. Tenants take turns, `after` is whose turn it was."""
         rows = await self._database.rows(
             "SELECT attachments.*, tenant, knowledge FROM attachments JOIN stores ON stores.id = store_id "
-            "WHERE status = 'in_progress' ORDER BY tenant <= ?, tenant, attachments.created_at, attempt LIMIT ?",
+            "WHERE status = 'in_progress' AND expired = 0 "
+            "ORDER BY tenant <= ?, tenant, attachments.created_at, attempt LIMIT ?",
             *(after, _LOOKED_AT),
         )
         for row in rows:

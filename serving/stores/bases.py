@@ -24,6 +24,13 @@ from serving.stores.database import Database
 DAY_S = 86_400
 # A search keeps a store alive; to the minute is enough, and spares a write to disk for every question.
 TOUCH_EVERY_S = 60
+_BY_ID = "SELECT * FROM stores WHERE id = ?"
+# No file is attached to it from here on; for an expiry only if nobody has used it since. Before what takes files out of
+# it, so that an attachment that comes at the same time is either taken out or finds it closed.
+_CLOSE = "UPDATE stores SET expired = 1 WHERE id = ? AND last_active_at = coalesce(?, last_active_at)"
+_DETACH = (
+    "DELETE FROM attachments WHERE store_id = ? AND EXISTS (SELECT 1 FROM stores WHERE id = store_id AND expired = 1)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,29 +114,43 @@ class Bases:
         )
 
     async def delete(self, caller: Caller, base: Base) -> None:
-        """The store goes last: should a step before fail, it is still listed and can be deleted again."""
-        await self._database.write(("DELETE FROM attachments WHERE store_id = ?", (base.id,)))
-        await self._empty(caller, base)
-        await self._database.write(("DELETE FROM stores WHERE id = ?", (base.id,)))
+        """The store goes last: should a step before fail, it is still listed and can be deleted again. Until then it
+        keeps its name, so that nobody else's documents are under it, and what is ingested for it finds it closed."""
+        await self._database.write((_CLOSE, (base.id, None)), (_DETACH, (base.id,)))
+        async with self._database.turn(turn_of(base.id)):
+            row = await self._database.row(_BY_ID, base.id)
+            if row is not None:  # else another request was quicker, and the name may be in new hands
+                await self._empty(caller, _base(row))
+                await self._database.write(("DELETE FROM stores WHERE id = ?", (base.id,)))
 
     async def expire(self, now: float) -> None:
-        """Empty every store whose time is over."""
+        """Empty every store whose time is over, also where that was broken off."""
         for row in await self._database.rows("SELECT * FROM stores WHERE expired = 0 AND expires_days IS NOT NULL"):
             await self._aged(_base(row), now)
+        expired = await self._database.rows("SELECT id, tenant, knowledge FROM stores WHERE expired = 1")
+        for tenant in {row["tenant"] for row in expired}:
+            left = await self._knowledge.names(_owner(tenant))
+            for row in expired:
+                if row["tenant"] == tenant and (row["knowledge"] != row["id"] or row["id"] in left):
+                    await self._finish_expiry(_owner(tenant), row["id"])
 
     async def _aged(self, base: Base, now: float) -> Base:
         expires = base.expires_at
         if base.expired or expires is None or expires > now:
             return base
-        owner = Caller(base.tenant, frozenset(), "operator", "expiry")
-        # No new documents from here on; the name is free for another knowledge base.
-        expired = await self._database.write(
-            ("DELETE FROM attachments WHERE store_id = ?", (base.id,)),
-            ("UPDATE stores SET expired = 1, knowledge = id WHERE id = ? AND expired = 0", (base.id,)),
-        )
-        if expired:  # by us: whoever comes later may find the name in new hands
-            await self._empty(owner, base)
+        # No new documents from here on, unless it was used just now.
+        await self._database.write((_CLOSE, (base.id, base.last_active_at)), (_DETACH, (base.id,)))
+        owner = _owner(base.tenant)
+        await self._finish_expiry(owner, base.id)
         return await self.find(owner, base.id, now)
+
+    async def _finish_expiry(self, owner: Caller, id: str) -> None:
+        async with self._database.turn(turn_of(id)):
+            row = await self._database.row(_BY_ID, id)
+            if row is not None and row["expired"]:
+                await self._empty(owner, _base(row))
+                # The name is free for another knowledge base.
+                await self._database.write(("UPDATE stores SET knowledge = id WHERE id = ?", (id,)))
 
     async def _empty(self, caller: Caller, base: Base) -> None:
         with suppress(NotFound):  # nothing was ever attached
@@ -155,6 +176,15 @@ class Bases:
         values = (base.id, base.tenant, base.knowledge, base.name, base.description, json.dumps(dict(base.metadata)))
         times = (base.created_at, base.last_active_at, base.expires_days, 0)
         await self._database.write(("INSERT INTO stores VALUES (?,?,?,?,?,?,?,?,?,?)", (*values, *times)))
+
+
+def turn_of(id: str) -> str:
+    """Name of the turn to remove a store, or what is left in it."""
+    return f"store {id}"
+
+
+def _owner(tenant: str) -> Caller:
+    return Caller(tenant, frozenset(), "operator", "expiry")
 
 
 def _base(row: Row) -> Base:

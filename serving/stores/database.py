@@ -2,8 +2,9 @@
 loop, in threads of its own, so that a database that hangs holds up nobody else."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from serving.database.protocol import Row, Schema, Statement
 
 T = TypeVar("T")
 _THREADS = 4
+_AGAIN_S = 0.05
 SCHEMA = Schema(
     """
 CREATE TABLE IF NOT EXISTS files (
@@ -90,6 +92,25 @@ class Database:
     async def release(self, name: str) -> None:
         """Hold it no longer."""
         await self._run(partial(self._database.release, name))
+
+    @asynccontextmanager
+    async def turn(self, name: str) -> AsyncIterator[None]:
+        """Hold this turn inside, once whoever has it is done."""
+        while not await self._taken(name):  # noqa: ASYNC110  # it may be another gateway's
+            await asyncio.sleep(_AGAIN_S)
+        try:
+            yield
+        finally:
+            await self.release(name)
+
+    async def _taken(self, name: str) -> bool:
+        taking = asyncio.create_task(self.take(name))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            if await taking:  # whoever wanted it is gone
+                await self.release(name)
+            raise
 
     def close(self) -> None:
         """Close a file of our own."""

@@ -179,3 +179,12 @@ def test_a_roll_back_of_what_was_replaced_meanwhile_changes_nothing(registry: Re
     registry.rollback("demo", CANARY, ME, present=three[2])
     assert CANARY not in registry.aliases("demo")
     assert registry.state() == {"demo": {PROD: three[0]}}
+
+
+def test_without_a_log_nothing_is_known_of_before(registry: Registry, three: list[str]) -> None:
+    (registry.root / "audit.jsonl").unlink()
+    for name, alias in (("demo", PROD), ("demo", CANARY), ("nobody", PROD)):
+        assert registry.previous(name, alias) is None
+        assert registry.since(name, alias) is None
+    registry.promote("demo", three[1], PROD, ME)
+    assert registry.since("demo", PROD) is not None

@@ -1,5 +1,6 @@
 """The gateway's records, in a SQLite file and in PostgreSQL: the same answers to the same statements."""
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -75,6 +76,16 @@ def test_what_belongs_to_a_row_goes_with_it(open_records: Open) -> None:
     assert database.rows("SELECT * FROM children") == []
 
 
+def test_a_column_that_a_newer_gateway_adds_breaks_no_older_one(open_records: Open) -> None:
+    older = open_records(SCHEMA)
+    reader = older.apart()
+    older.write([put("a")])
+    seen = [older.rows("SELECT * FROM parents") and reader.rows("SELECT * FROM parents") for _ in range(20)]
+    open_records(LATER)
+    assert dict(older.rows("SELECT * FROM parents")[0]) == {**dict(seen[0][0]), "note": None}
+    assert dict(reader.rows("SELECT * FROM parents")[0]) == {**dict(seen[0][0]), "note": None}
+
+
 @pytest.mark.parametrize("hostile", ["a\0b", "\0", "\ud800"])
 def test_what_is_no_text_is_refused_and_nothing_is_kept(open_records: Open, hostile: str) -> None:
     database = open_records(SCHEMA)
@@ -90,6 +101,46 @@ def test_a_column_that_came_later_is_added_once(open_records: Open) -> None:
     for _ in range(2):
         database = open_records(LATER)
         assert database.rows("SELECT note FROM parents") == [{"note": None}]
+
+
+def test_a_column_that_another_process_is_adding_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "records.db"
+    tables(None, file, SCHEMA).close()
+    opened: list[Database] = []
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ALTER TABLE parents ADD COLUMN note TEXT")
+        thread = threading.Thread(target=lambda: opened.append(tables(None, file, LATER)))
+        thread.start()
+        thread.join(0.3)  # it has looked by now
+        other.execute("COMMIT")
+    thread.join(10)
+    (database,) = opened
+    assert database.rows("SELECT note FROM parents") == []
+    database.close()
+
+
+def test_what_is_read_apart_is_what_there_is(open_records: Open) -> None:
+    database = open_records(SCHEMA)
+    reader = database.apart()
+    for id in "ab":
+        database.write([put(id)])
+        assert id in {row["id"] for row in reader.rows("SELECT id FROM parents")}
+    with pytest.raises(StoreUnavailable):
+        reader.rows("SELECT nothing FROM parents")
+    with pytest.raises(BadRequest):
+        reader.rows("SELECT * FROM parents WHERE id = ?", ("\0",))
+    assert len(reader.rows("SELECT id FROM parents")) == 2
+
+
+def test_a_reader_apart_outlives_its_connection(postgres: Cluster) -> None:
+    postgres.empty()
+    with shared_database(postgres.url()) as database:
+        assert database is not None
+        reader = database.apart()
+        (before,) = reader.rows("SELECT pg_backend_pid() AS pid")
+        postgres.run_sql("SELECT pg_terminate_backend(%(pid)s, 5000)", before)
+        assert reader.rows("SELECT pg_backend_pid() AS pid") != [before]
 
 
 def test_a_turn_is_one_task_s(open_records: Open) -> None:

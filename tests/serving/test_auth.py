@@ -201,6 +201,30 @@ def test_without_postgresql_keys_are_good_for_a_while_and_then_nobody_is_let_in(
         within(10.0, lambda: not unavailable(keys, key))
 
 
+def test_keys_stay_good_while_every_connection_is_at_work(postgres: Cluster, tmp_path: Path) -> None:
+    postgres.empty()
+    with shared_database(postgres.url()) as shared, closing(open_keys(tmp_path, shared, 1.5)) as keys:
+        assert shared is not None
+        keys.follow()
+        key, revoked = (keys.create("acme", [], "user") for _ in range(2))
+        busy = [threading.Thread(target=shared.rows, args=("SELECT pg_sleep(3)",)) for _ in range(8)]
+        for thread in busy:
+            thread.start()
+        postgres.run_sql("UPDATE breakeven_gateway.keys_version SET version = version + 1")
+        postgres.run_sql(
+            "UPDATE breakeven_gateway.keys SET revoked_at = 1 WHERE id = %(id)s", {"id": revoked.split("-")[1]}
+        )
+        postgres.run_sql("UPDATE breakeven_gateway.keys_version SET version = version + 1")
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            assert keys.authenticate(f"Bearer {key}").tenant == "acme"
+            time.sleep(0.05)
+        assert refused(keys, revoked)
+        assert all(thread.is_alive() for thread in busy)
+        for thread in busy:
+            thread.join()
+
+
 def within(seconds: float, true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + seconds
     while True:

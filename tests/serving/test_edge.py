@@ -9,8 +9,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yarl
+from uvicorn.server import ServerState
 
+from serving.app import create_app, http_config
 from serving.auth import EVERYONE
+from serving.listening import Server
+from serving.routes.hot import HotProtocol
 from tests.serving.gateways import Running, running, settings_for
 
 ASK: Any = [{"role": "user", "content": "rain gauge holds how much water"}]
@@ -55,6 +60,16 @@ def _body(**fields: Any) -> bytes:
         ("PUT", "/v1/breakeven/knowledge/books/documents/a%00b.md", b"# x", 400),
         ("POST", "/v1/chat/completions", _body(metadata=_deep(300)), 400),
         ("POST", "/v1/chat/completions", _body(response_format=_deep(300)), 400),
+        # A list, where a text is looked up.
+        ("POST", "/v1/chat/completions", _body(messages=_parts({"type": []})), 400),
+        ("POST", "/v1/chat/completions", _body(messages=[{"role": [], "content": "x"}]), 400),
+        ("POST", "/v1/responses", _body(input="x", tools=[{"type": []}]), 501),
+        ("POST", "/v1/responses", _body(input=[{"role": "user", "content": [{"type": []}]}]), 400),
+        ("POST", "/v1/vector_stores/books/search", b'{"query": "x", "filters": {"type": []}}', 400),
+        ("POST", "/v1/vector_stores/books/search", b'{"query": "x", "ranking_options": {"ranker": []}}', 400),
+        ("POST", "/v1/breakeven/adapters/none/rollback", b"{}", 404),
+        ("POST", "/v1/breakeven/adapters/none/promote", b'{"version": "1"}', 404),
+        ("POST", "/v1/responses", _body(input="x", text=_deep(300)), 400),
         ("POST", "/v1/chat/completions", _body(model="books", messages=_parts({"type": "text", "text": 5})), 400),
     ],
 )
@@ -164,6 +179,24 @@ async def test_without_keys_a_web_page_from_elsewhere_is_refused(
             assert response.status == 200
 
 
+async def test_a_fault_of_ours_says_that_it_ends_the_connection() -> None:
+    app, settings = create_app(), Server.model_validate({})
+
+    async def fail() -> None:
+        raise RuntimeError("a fault")
+
+    app.add_api_route("/fault", fail)
+    config = http_config(app, settings)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: HotProtocol(config, ServerState(), {}), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/fault"
+    async with aiohttp.ClientSession() as http:
+        for _ in range(3):
+            async with http.get(url) as response:
+                assert (response.status, response.headers["connection"]) == (500, "close")
+    server.close()
+
+
 async def test_not_ready_until_the_documents_are_in(stack: Running) -> None:
     stack.gateway.documents_in.clear()
     async with aiohttp.ClientSession() as http, http.get(f"{stack.url}/readyz") as response:
@@ -187,6 +220,17 @@ async def test_a_stream_that_the_gateways_end_cuts_says_so(tmp_path: Path) -> No
         await reading
     assert b"shutting_down" in b"".join(received)
     assert b"[DONE]" not in b"".join(received)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "chat/%63ompletions", "responses"])
+async def test_an_answer_that_the_gateways_end_cuts_is_a_503(tmp_path: Path, path: str) -> None:
+    body = {"model": "plain", "messages": ASK, "input": "x"}
+    async with aiohttp.ClientSession() as http:
+        async with running(settings_for(tmp_path, engine={"simulated_ttft_s": 30}, server={"shutdown_s": 0})) as stack:
+            asking = asyncio.ensure_future(http.post(yarl.URL(f"{stack.url}/v1/{path}", encoded=True), json=body))
+            await asyncio.sleep(0.3)
+        async with await asking as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (503, "shutting_down")
 
 
 async def test_not_ready_while_the_engine_is_down(stack: Running) -> None:

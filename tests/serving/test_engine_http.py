@@ -13,7 +13,7 @@ from serving.app import bind
 from serving.engine.connection import Limits
 from serving.engine.http import Connections
 from serving.errors import EngineTimeout, EngineUnavailable, GatewayError, UpstreamFailed
-from serving.sections import Server
+from serving.listening import Server
 
 LIMITS = Limits(1, 5, 2)
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

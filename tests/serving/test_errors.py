@@ -22,6 +22,8 @@ def test_every_error_is_an_openai_error_object(kind: type[GatewayError]) -> None
     assert 400 <= error.status < 600
     assert error.event().startswith(b"data: {")
     assert error.event().endswith(b"\n\n")
+    error.request_id = "req-1"
+    assert error.headers()["x-request-id"] == "req-1"
 
 
 def test_every_retrieval_error_is_mapped() -> None:

@@ -69,7 +69,7 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop_in(home: Path) -> AsyncIterator[Shop]:
+async def shop_in(home: Path, kind: type[Knowledge] = Knowledge) -> AsyncIterator[Shop]:
     embedder, clock = HashingEmbedder(), Clock()
     store = Store(home / "chroma", embedder.fingerprint, embedder.dimensions)
     retriever = Retriever(store, embedder, Chunker(embedder.tokenizer, embedder.max_tokens))
@@ -79,7 +79,7 @@ async def shop_in(home: Path) -> AsyncIterator[Shop]:
             Reranking(home / "reranking", retriever, store, embedder.fingerprint, None),
         )
         threads, defaults = Threads(executor, executor), Retrieval.model_validate({})
-        knowledge = Knowledge(Ready(Shelf(retriever, store, embedder, measures)), embedder.name, threads, defaults)
+        knowledge = kind(Ready(Shelf(retriever, store, embedder, measures)), embedder.name, threads, defaults)
         async with open_stores(home, knowledge, clock) as stores:
             yield Shop(stores, knowledge, clock)
     store.close()

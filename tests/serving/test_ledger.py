@@ -1,16 +1,20 @@
 """The ledger, in SQLite and in PostgreSQL: what was written is there, what was killed is settled, old ones are kept."""
 
 import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from serving.accounting.ledger.database import LedgerError
+from serving.accounting.ledger.database import LedgerError, Step, Unwritten
 from serving.accounting.ledger.importing import import_file
 from serving.accounting.ledger.opening import existing_database
 from serving.accounting.ledger.queries import spent
 from serving.accounting.ledger.retention import Retention
+from serving.accounting.ledger.scaling import Change, changes, note
 from serving.accounting.ledger.schema import VERSION
 from serving.accounting.ledger.sqlite import SqliteDatabase
 from serving.accounting.ledger.statement import statement
@@ -65,6 +69,40 @@ def test_a_killed_process_owes_nothing_and_the_next_start_says_so(
     caplog.clear()
     Process(open_ledger())
     assert "killed" not in caplog.text
+
+
+class Deaf(SqliteDatabase):
+    """Writes, and then loses the connection before it hears so."""
+
+    deaf = False
+
+    def __init__(self, path: Path) -> None:
+        self.failed = threading.Event()
+        super().__init__(path)
+
+    def write(self, steps: Sequence[Step]) -> None:
+        super().write(steps)
+        if self.deaf:
+            self.deaf = False
+            self.failed.set()
+            raise Unwritten("the connection was lost")
+
+
+def test_what_was_written_without_a_word_is_not_written_twice(tmp_path: Path) -> None:
+    database = Deaf(tmp_path / "ledger.db")
+    process = Process(database)
+    for _ in range(3):
+        process.ask(1.0)
+        database.deaf = True
+        process.sink.tick()
+        assert database.failed.wait(5)
+        database.failed.clear()
+        process.ask(2.0)
+        process.written()
+    process.sink.close()
+    found = statement(SqliteDatabase(tmp_path / "ledger.db"), 0.0, 1e12)
+    assert (found.requests, found.billed_s) == (6, pytest.approx(9.0))
+    assert abs(found.difference_usd) < Decimal("1e-6")
 
 
 def test_two_living_gateways_leave_each_other_alone(open_ledger: Open) -> None:
@@ -196,6 +234,21 @@ def test_a_ledger_file_is_taken_over_once_and_stays_as_it_is(
     assert import_file(path, into) == 1
     assert import_file(path.with_name("none.db"), into) == 0
     assert not path.with_name("none.db").exists()
+
+
+def test_the_fleets_changes_are_taken_over_once_and_grow_old(open_ledger: Open, tmp_path: Path) -> None:
+    path, into = tmp_path / "home" / "ledger.db", open_ledger()
+    made = [Change(1_000_000.1 + 86_400 * day, "g", day, 2, day / 3) for day in range(4)]
+    with closing(SqliteDatabase(path)) as old:
+        for change in made:
+            note(old, change)
+    own = Change(1_000_000.1 + 86_400, "another", 1, 1, 1.0)
+    note(into, own)
+    for _ in range(2):
+        import_file(path, into, since=1_000_001)
+        assert sorted(changes(into, 0.0, 1e12), key=lambda each: (each.at, each.gateway)) == [own, *made[1:]]
+    Retention(days=1.5).apply(into, made[3].at)
+    assert changes(into, 0.0, 1e12) == made[2:]
 
 
 def test_a_run_whose_import_was_broken_off_is_taken_anew(open_ledger: Open, tmp_path: Path) -> None:

@@ -179,6 +179,14 @@ async def test_a_gateway_notes_what_it_sees_and_the_command_shows_it(tmp_path: P
     assert change.gateway[:8] in result.output
 
 
+async def test_the_engines_are_counted_before_anything_is_billed(tmp_path: Path) -> None:
+    given_to = settings_for(tmp_path, cost={"usd_per_hour": "1", "engines_host": "engines", "gateways_host": "gates"})
+    for dns, paid in ((Dns(engines=6, gates=2), 6.0), (Dns(), 2.0)):
+        meter = Meter(2)
+        async with counted_engines(given_to, meter, dns):
+            assert meter.accelerators == paid
+
+
 def wait_until_noted(home: Path) -> None:
     deadline = time.monotonic() + 20
     while not ((home / "ledger.db").is_file() and seen(home)):

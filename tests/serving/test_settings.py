@@ -40,11 +40,11 @@ def test_text_in_a_variable_stays_text() -> None:
     variables = {
         "BREAKEVEN_COST__AS_OF": "2026-10-01",
         "BREAKEVEN_ENGINE__API_KEY": "123",
-        "BREAKEVEN_ENGINE__URL": "*a",
+        "BREAKEVEN_ENGINE__MODEL": "*a",
     }
     settings = load_settings(None, {**variables, "BREAKEVEN_ENGINE__EXTRA_ARGS": "[--seed, '3']"})
     assert str(settings.cost.as_of) == "2026-10-01"
-    assert (settings.engine.api_key, settings.engine.url) == ("123", "*a")
+    assert (settings.engine.api_key, settings.engine.model) == ("123", "*a")
     assert settings.engine.extra_args == ("--seed", "3")
     with pytest.raises(SettingsError, match="BREAKEVEN_ENGINE__EXTRA_ARGS"):
         load_settings(None, {"BREAKEVEN_ENGINE__EXTRA_ARGS": "[--seed"})

@@ -21,7 +21,8 @@ from serving.engine.lora_plugin import OFF
 from serving.engine.loras import Loras, linear_modules, lora_arguments
 from serving.engine.protocol import AdapterRefused, LoraModule
 from serving.engine.weights import WeightsError, convert, sha256_of
-from serving.sections import Engine, Server
+from serving.listening import Server
+from serving.sections import Engine
 from serving.settings import SettingsError
 
 COMMAND = Path(sys.executable).parent / "breakeven"

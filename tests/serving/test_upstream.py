@@ -131,6 +131,9 @@ CUTS = {
     "inside an event": OK + chunked(STREAM[:40]) + END,
     "inside a chunk": OK + chunked(STREAM)[:60],
     "without any event": OK + END,
+    "an event that is no JSON": OK + chunked(EVENTS[0] + EVENTS[1][:-9] + b"\n\n" + STREAM) + END,
+    "an event of another kind": OK + chunked(EVENTS[0] + b'data: ["finish_reason":"stop"]\n\n' + STREAM) + END,
+    "an event without choices": OK + chunked(EVENTS[0] + b'data: {"finish_reason":"stop"}\n\n' + STREAM) + END,
     "an error event and [DONE]": OK + chunked(ERROR) + END,
 }
 
@@ -152,12 +155,20 @@ async def test_a_cut_stream_ends_in_an_error_event(tmp_path: Path, name: str) ->
                     pass
 
 
+async def test_what_came_before_a_stream_could_not_be_read_is_counted(tmp_path: Path) -> None:
+    async with behind(Upstream(CUTS["an event that is no JSON"]), tmp_path) as stack:
+        await ask(stack, stream=True)
+        assert b'breakeven_tokens_total{kind="completion",model="plain"} 1.0' in stack.gateway.metrics.exposition()
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "code"),
     [
         (plain("200 OK", WHOLE)[:-20], 502, "engine_broke_off"),
         (b"", 502, "engine_broke_off"),
         (plain("200 OK", b"not json"), 502, "engine_failed"),
+        (plain("200 OK", b"[]"), 502, "engine_failed"),
+        (plain("200 OK", b'{"usage":{}}'), 502, "engine_failed"),
         (plain("500 Oops", b"Internal Server Error"), 502, "engine_failed"),
         (plain("401 No", b'{"error":"Unauthorized"}'), 502, "engine_failed"),
         (plain("503 Busy", b"{}"), 503, "engine_unavailable"),

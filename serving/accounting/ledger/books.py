@@ -75,6 +75,8 @@ class Books:
         self._waiting: list[tuple[int, RequestRecord]] = []
         self._periods: dict[int, Columns] = {}
         self._unwritten: dict[int, Share] = {}
+        # How much of both the last `steps` had.
+        self._tried, self._tried_unwritten = 0, dict[int, Share]()
         self._turn()
 
     def enter(self, snapshot: Snapshot) -> int:
@@ -95,6 +97,7 @@ class Books:
     def steps(self) -> Iterator[Step]:
         """What is to be written, in one transaction; until `written` is called it is asked for again. Each step is made
         when its turn comes: all together would take more memory than the rest of the gateway."""
+        self._tried, self._tried_unwritten = len(self._waiting), dict(self._unwritten)
         for at in range(0, len(self._waiting), _TOGETHER):
             yield request_step(self._waiting[at : at + _TOGETHER], self._run_id)
         routes = (
@@ -111,10 +114,18 @@ class Books:
         yield from step("periods", self._periods.values(), key=("run_id", "seq"))
         yield from step("runs", [self._run(None)], key=("run_id",))
 
+    @property
+    def last_tried(self) -> str | None:
+        """Id of a request of the last `steps`: where it is in the database, all of them are."""
+        return self._waiting[self._tried - 1][1].id if self._tried else None
+
     def written(self) -> None:
         """The last `steps` are in the database."""
-        self._waiting.clear()
-        self._unwritten.clear()
+        del self._waiting[: self._tried]
+        self._unwritten = {
+            seq: share for seq, share in self._unwritten.items() if share != self._tried_unwritten.get(seq)
+        }
+        self._tried, self._tried_unwritten = 0, {}
         # The last two stay: if others took us for dead meanwhile, they are written again.
         self._periods = dict(sorted(self._periods.items())[-2:])
 
@@ -149,6 +160,7 @@ class Books:
         for seq, record in self._waiting[:over]:
             self._unwritten[seq] = self._unwritten.get(seq, Share()) + record.share
         del self._waiting[:over]
+        self._tried = max(0, self._tried - over)
         return over
 
 

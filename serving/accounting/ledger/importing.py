@@ -1,7 +1,8 @@
 """The history of a ledger.db, taken into the database that `database_url` names, so that moving there loses nothing.
 
 Run by run, each once: a run that is there already is left alone, one that was broken off in the middle is taken anew.
-The row of the run itself comes last; until then no statement sees what belongs to it. The file stays as it is.
+The row of the run itself comes last; until then no statement sees what belongs to it. The fleet's changes are no run's:
+those that are not there yet are taken. The file stays as it is.
 """
 
 import logging
@@ -10,10 +11,12 @@ from pathlib import Path
 
 from serving.accounting.ledger.database import Database, LedgerError, Row, Step, Unwritten
 from serving.accounting.ledger.recovery import settle_dead_runs
+from serving.accounting.ledger.scaling import changes, note
 from serving.accounting.ledger.sqlite import SqliteDatabase
 
 logger = logging.getLogger("breakeven.ledger")
 _AT_ONCE = 5000
+_EVER = 1e18
 _OF_RUN = "FROM requests WHERE run_id = ?"
 # What an import that was broken off left of a run.
 _FORGET = (
@@ -37,6 +40,10 @@ def import_file(path: Path, into: Database, since: float = 0.0) -> int:
         there = {run_id for (run_id,) in into.rows("SELECT run_id FROM runs")}
         runs = [run_id for (run_id,) in old.rows(_ENDED, (since,)) if run_id not in there]
         count = sum(_take(old, into, run_id) for run_id in runs)
+        for change in sorted(
+            set(changes(old, since, _EVER)) - set(changes(into, since, _EVER)), key=lambda one: one.at
+        ):
+            note(into, change)
     except Unwritten as error:
         raise LedgerError(
             f"the ledger {path} could not be taken into {into.place}: {error}. Start again to go on, or move {path} "

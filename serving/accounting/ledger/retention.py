@@ -15,6 +15,7 @@ _ROUTES = "DELETE FROM routes WHERE request_id IN (SELECT request_id FROM reques
 _REQUESTS = "DELETE FROM requests WHERE run_id = ? AND period = ?"
 _PERIODS = "DELETE FROM periods WHERE run_id = ? AND seq = ?"
 _RUNS = "DELETE FROM runs WHERE ended_at < ? AND NOT EXISTS (SELECT 1 FROM periods WHERE periods.run_id = runs.run_id)"
+_SCALING = "DELETE FROM scaling WHERE at < ?"
 
 
 @dataclass(slots=True)
@@ -35,7 +36,8 @@ class Retention:
         limit = self.limit(now)
         try:
             old = database.rows(_OLD, (limit,))
-            database.write([(sql, old) for sql in (_ROUTES, _REQUESTS, _PERIODS)] + [(_RUNS, [(limit,)])])
+            ended = [(sql, old) for sql in (_ROUTES, _REQUESTS, _PERIODS)]
+            database.write([*ended, *((sql, [(limit,)]) for sql in (_RUNS, _SCALING))])
         except (LedgerError, Unwritten) as error:
             logger.error("ledger: old entries not deleted: %s", error)
             return

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -27,6 +28,7 @@ logger = logging.getLogger("breakeven.ledger")
 
 TICK_S = 0.5
 _CLOSE_S = 10.0
+_THERE = "SELECT 1 FROM requests WHERE run_id = ? AND request_id = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class LedgerSink:
         going = True
         while going:
             going = self._enter_all(self._queue.get())
-            self._write(self._books.steps() if going else self._books.closing())
+            self._write(self._books.steps if going else self._books.closing)
             if going and self._retention is not None:
                 self._retention.apply(self.database, self._time_of_day())
 
@@ -135,7 +137,10 @@ class LedgerSink:
                 return True
         return False
 
-    def _write(self, steps: Iterable[Step]) -> None:
+    def _write(self, entries: Callable[[], Iterable[Step]]) -> None:
+        if self._failed:
+            self._look_for_the_last()
+        steps = entries()
         try:
             # Whoever started while the database was away may have taken us for dead.
             self.database.write(chain(self._alive, steps) if self._failed else steps)
@@ -151,3 +156,10 @@ class LedgerSink:
         for waiter in self._waiters:
             waiter.set()
         self._waiters.clear()
+
+    def _look_for_the_last(self) -> None:
+        # A connection that broke may have taken with it only the word that all was written.
+        with suppress(LedgerError):
+            last = self._books.last_tried
+            if last is not None and self.database.rows(_THERE, (self.run_id, last)):
+                self._books.written()

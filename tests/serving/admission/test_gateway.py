@@ -153,6 +153,24 @@ async def test_a_routed_request_has_one_place_for_both_questions(tmp_path: Path)
         assert stack.gateway.runtime.door.inside == 0
 
 
+async def test_a_routed_request_that_waits_too_long_is_refused_once(tmp_path: Path) -> None:
+    models = {"plain": {}, "desk": {"router": ROUTER}}
+    engine = {"simulated_ttft_s": 0.6, "simulated_tokens": 1}
+    admission = {"max_running": 1, "objective_s": 0.2}
+    async with (
+        running(settings_for(tmp_path, engine=engine, admission=admission, models=models)) as stack,
+        aiohttp.ClientSession() as http,
+    ):
+        answered = asyncio.ensure_future(_ask(stack, http))
+        await asyncio.sleep(0.1)
+        assert (await _ask(stack, http, model="desk"))[0] == 429
+        door = stack.gateway.runtime.door
+        assert (door.inside, door.running, door.queued) == (1, 1, 0)
+        assert (await answered)[0] == 200
+        assert (door.inside, door.running, door.queued) == (0, 0, 0)
+        assert door.refused["deadline"] == 1
+
+
 async def test_an_engine_that_is_down_empties_the_queue_with_503(tmp_path: Path) -> None:
     async with _busy(tmp_path) as stack, aiohttp.ClientSession() as http:
         calls = [asyncio.ensure_future(_ask(stack, http)) for _ in range(3)]

@@ -61,6 +61,30 @@ async def test_gateways_that_ask_at_once_overspend_by_one_request_at_most(purses
     assert 1000 - 90 < 70 * admitted < 1000 + 70
 
 
+_SLOW_COMMITS = """
+CREATE FUNCTION breakeven_budgets.slow() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- As a commit that is past the point of no return: it cannot be cancelled any more.
+    BEGIN PERFORM pg_sleep(0.3); EXCEPTION WHEN query_canceled THEN NULL; END;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER slow AFTER INSERT OR UPDATE ON breakeven_budgets.spending
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION breakeven_budgets.slow();
+"""
+
+
+async def test_a_cost_that_is_being_written_when_the_gateway_ends_counts_once(postgres: Cluster) -> None:
+    postgres.run_sql("DROP SCHEMA IF EXISTS breakeven_budgets CASCADE")
+    async with shared_purse(postgres.url(), 60) as purse:
+        postgres.run_sql(_SLOW_COMMITS)
+        purse.settle("r", ("key:k",), 70)
+        await asyncio.sleep(0.2)
+    assert postgres.run_sql("SELECT kind, spent::int FROM breakeven_budgets.spending ORDER BY kind") == [
+        ("day", 70),
+        ("month", 70),
+    ]
+
+
 async def test_the_same_answers_as_in_memory(purses: list[SharedPurse]) -> None:
     async def story(purse: Purse) -> list[object]:
         said: list[object] = []
