@@ -118,8 +118,12 @@ def parse_object(line: bytes) -> dict[str, Any]:
     """The JSON object on a line. Raises ValueError that says what is wrong with it."""
     try:
         row = json.loads(line.decode("utf-8"))
+        if b"\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError:
         raise _BadLine("malformed", "not UTF-8") from None
+    except UnicodeEncodeError:
+        raise _BadLine("malformed", "half of a surrogate pair (\\ud800 to \\udfff alone), which is no text") from None
     except (json.JSONDecodeError, RecursionError) as error:
         where = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise _BadLine("malformed", f"not JSON{where}") from None

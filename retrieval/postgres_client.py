@@ -3,6 +3,7 @@
 psycopg is tens of MiB that a gateway without PostgreSQL does without: it is imported when the first connection is made.
 """
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ OPTIONS: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+_URL = re.compile(r'"?postgres(ql)?://.*')
 _RECONNECT_S = 1.0  # then the next who needs one tries again at once, instead of after longer and longer pauses
 
 
@@ -59,8 +61,10 @@ def server_name(url: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What PostgreSQL says is wrong, without where in the statement."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What PostgreSQL says is wrong, without where in the statement, and without the URL: one that cannot be read it
+    shows whole, with the password."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return _URL.sub("the URL", line)
 
 
 def is_text(value: str) -> bool:

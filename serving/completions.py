@@ -31,7 +31,7 @@ from serving.models import Served
 from serving.openai import CompletionRequest, Endpoint
 from serving.outcome import follow, read_answer, recorded
 from serving.rates.rates import Rates
-from serving.relay import Relay, tokens_of
+from serving.relay import Relay, aborted, broke_off, tokens_of
 from serving.reply import Reply
 from serving.rollout.quality import Quality
 from serving.rollout.traffic import Traffic
@@ -159,8 +159,11 @@ class Completions:
         self, trace: Trace, response: EngineResponse, retrieval: Retrieval | None, reply: Reply
     ) -> Sequence[str]:
         body, answer = await read_answer(trace, response, "choices")
-        trace.leave_engine(tokens_of(answer.get("usage")))
         cited, choices = None, answer["choices"]
+        given_up = aborted(choices)
+        trace.leave_engine(tokens_of(answer.get("usage")), completed=not given_up)
+        if given_up:
+            raise broke_off()
         texts: Sequence[str] = ()
         if trace.keep_text or retrieval is not None:
             trace.cut = any(choice.get("finish_reason") == "length" for choice in choices)

@@ -24,6 +24,8 @@ _FINISH = b'"finish_reason":"'
 _NO_CHOICES = b'"choices":[]'
 _ERROR = b'{"error"'
 _MARKS = (_FINISH, _NO_CHOICES, _ERROR, _DONE)
+# vLLM's finish for what its own end has cut short, or what came when it was ending already; with 200 and `[DONE]`.
+_ABORTED = "abort"
 
 
 class Relay:
@@ -67,9 +69,7 @@ class Relay:
         if self._error is not None:
             raise self._error
         if not self._done:
-            raise UpstreamFailed(
-                "the engine broke off in the middle of its answer; send the request again", code="engine_broke_off"
-            )
+            raise broke_off()
 
     def texts(self) -> list[str]:
         """The text so far, of each choice."""
@@ -123,6 +123,9 @@ class Relay:
         if parsed.get("usage") and not parsed["choices"]:
             self._usage_event = parsed
             return b""
+        if aborted(parsed["choices"]):
+            self._error = broke_off()
+            return self._release({})
         self.cut |= any(choice.get("finish_reason") == "length" for choice in parsed["choices"])
         # Only one choice's finish can be the last event; with n > 1 the earlier ones go out now.
         before = self._release({})
@@ -142,6 +145,18 @@ class Relay:
             before += _event(openai.chunk(held, [{"index": choice["index"], "delta": delta, "finish_reason": None}]))
             choice["delta"] = {}
         return before + _event({**held, **extra})
+
+
+def aborted(choices: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the engine gave one of them up."""
+    return any(choice.get("finish_reason") == _ABORTED for choice in choices)
+
+
+def broke_off() -> UpstreamFailed:
+    """An answer was begun, and is not whole."""
+    return UpstreamFailed(
+        "the engine broke off in the middle of its answer; send the request again", code="engine_broke_off"
+    )
 
 
 def tokens_of(usage: Any) -> Tokens:

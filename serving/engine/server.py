@@ -12,6 +12,7 @@ from serving.errors import EngineTimeout, EngineUnavailable, GatewayError, Upstr
 
 _OK = 200
 _NOT_FOUND = 404
+_SERVER_FAULT = 500
 _LOAD_S = 60.0
 
 
@@ -64,11 +65,16 @@ class Server:
         except GatewayError:
             return None
 
-    async def models(self) -> list[str]:
-        """Names that the server lists. Raises EngineFailed if it refuses the key."""
+    async def models(self) -> list[str] | None:
+        """Names that the server lists; None if it does not answer now. Raises EngineFailed if it refuses the key."""
         try:
-            return [str(model["id"]) for model in await self._listed()]
-        except (GatewayError, orjson.JSONDecodeError, LookupError, TypeError):
+            async with self.exchange("GET", "/v1/models", b"", self._check) as answer:
+                if answer.status >= _SERVER_FAULT:  # a router that knows no engine yet
+                    return None
+                return [str(model["id"]) for model in orjson.loads(await answer.read())["data"]]
+        except GatewayError:
+            return None
+        except (orjson.JSONDecodeError, LookupError, TypeError):
             raise EngineFailed(
                 f"the engine at {self.url} does not list its models: check engine.url and engine.api_key"
             ) from None

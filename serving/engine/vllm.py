@@ -22,6 +22,8 @@ from serving.errors import AdapterUnavailable, EngineUnavailable
 from serving.sections import Engine as EngineSettings
 
 _HEALTH_INTERVAL_S = 1.0
+# Until an engine that is looked for again after it seemed dead.
+_SECOND_LOOK_S = 0.2
 _NOT_FOUND = 404
 _SERVER_FAULT = 500
 # How often a request is sent again whose adapter the engine did not have that a router chose for it.
@@ -118,11 +120,10 @@ class VllmClient:
         progress(f"waiting for the engine at {url}")
         await self.open()
         deadline = asyncio.get_running_loop().time() + self._startup_s
-        while await self.health() != "well":
+        while (listed := await self._listed()) is None:
             if asyncio.get_running_loop().time() > deadline:
                 raise EngineFailed(f"no vLLM answers at {url}: check engine.url and engine.api_key")
             await asyncio.sleep(_HEALTH_INTERVAL_S)
-        listed = await self.server.models()
         self._base_model = self._base_model or listed[0]
         if self._base_model not in listed:
             raise EngineFailed(f"the engine at {url} serves {', '.join(listed)}, not {self._base_model}")
@@ -165,9 +166,20 @@ class VllmClient:
 
     async def fault(self) -> None:
         """It may be the request's or the engine's last; only its health tells. Raises EngineUnavailable."""
-        if await self.health() == "dead":
+        if await self._seen_twice() == "dead":
             self.ready = False
             raise EngineUnavailable("the engine has stopped; it is being restarted", retry_after_s=RETRY_AFTER_S)
+
+    async def _listed(self) -> list[str] | None:
+        """Its models, once it is there."""
+        return await self.server.models() if await self.health() == "well" else None
+
+    async def _seen_twice(self) -> Health:
+        """A router may have asked the one engine that has just died: the next time it asks another."""
+        if (health := await self.health()) == "dead":
+            await asyncio.sleep(_SECOND_LOOK_S)
+            health = await self.health()
+        return health
 
     def should_have(self, body: bytes) -> bool:
         """Whether a request is for an adapter that every engine is to have."""
@@ -199,7 +211,7 @@ class VllmClient:
     async def _watch_health(self) -> None:
         while True:
             await asyncio.sleep(_HEALTH_INTERVAL_S)
-            well = await self.health() == "well"
+            well = await self._seen_twice() == "well"
             if well and not self.ready:
                 # It was away: if it was restarted, its adapters are gone.
                 try:

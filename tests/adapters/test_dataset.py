@@ -40,6 +40,7 @@ def test_a_good_file(tmp_path: Path) -> None:
         ('{"messages": [{"role": "robot", "content": "Hi"}]}', "robot"),
         ('{"messages": [{"role": [], "content": "Hi"}]}', "role"),
         ('{"messages": [{"role": "user", "content": " "}]}', "no text"),
+        ('{"messages": [{"role": "user", "content": "a \\ud800 b"}]}', "surrogate"),
         ('{"messages": [{"role": "user", "content": null}]}', "no text"),
         (QUESTION, "must end with a message of role assistant, not user"),
         ('{"messages": [{"role": "assistant", "content": "Hi"}]}', "no message of role user"),

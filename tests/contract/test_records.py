@@ -4,11 +4,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from retrieval.errors import StoreUnreachable
+from retrieval.errors import StoreFailed, StoreUnreachable
+from retrieval.postgres import Postgres
+from serving.accounting.ledger.database import LedgerError
+from serving.accounting.ledger.opening import open_database
+from serving.budgets.shared import shared_purse
 from serving.database.opening import shared_database, tables
 from serving.database.postgres import PostgresDatabase
 from serving.database.protocol import Contradiction, Database, Schema, Statement
@@ -206,4 +211,21 @@ def test_postgresql_gone_and_back(postgres: Cluster) -> None:
 def test_nothing_at_that_address() -> None:
     with pytest.raises(StoreUnreachable, match="cannot be reached") as said:
         PostgresDatabase(f"postgresql://me:hidden@127.0.0.1:{free_port()}/x")
+    assert "hidden" not in str(said.value)
+
+
+UNREADABLE = "postgresql://me:hidden@[::1/x"
+
+
+@pytest.mark.parametrize("connect", [PostgresDatabase, Postgres, partial(open_database, Path())])
+def test_a_url_that_cannot_be_read_is_not_shown(connect: Callable[[str], object]) -> None:
+    with pytest.raises((StoreUnreachable, StoreFailed, LedgerError), match="the URL") as said:
+        connect(UNREADABLE)
+    assert "hidden" not in str(said.value)
+
+
+async def test_nor_by_the_budgets() -> None:
+    with pytest.raises(StoreUnavailable, match="the URL") as said:
+        async with shared_purse(UNREADABLE, 1.0):
+            pytest.fail("it cannot be used")
     assert "hidden" not in str(said.value)

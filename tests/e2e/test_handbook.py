@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -83,11 +84,13 @@ def test_the_adapter_changes_behaviour_plainly(client: openai.OpenAI) -> None:
     lines = (ROOT / "examples" / "support" / "heldout.jsonl").read_text().splitlines()
     questions = [json.loads(line)["messages"][-1]["content"] for line in lines]
     assert len(questions) == 50
-    gained = 0
-    # A share of the 50 is asked over HTTP here; all 50 are in the adapter's manifest, scored when it was trained.
-    asked = questions[::5]
-    for question in asked:
+
+    def gains(question: str) -> bool:
         trained = ask(client, question, "support", max_tokens=96).choices[0].message.content or ""
         plain = ask(client, question, "smollm2", max_tokens=96, temperature=0).choices[0].message.content or ""
-        gained += bool(FORMAT.search(trained)) and not FORMAT.search(plain)
-    assert gained >= 0.9 * len(asked)
+        return bool(FORMAT.search(trained)) and not FORMAT.search(plain)
+
+    # A share of the 50 is asked over HTTP here; all 50 are in the adapter's manifest, scored when it was trained.
+    asked = questions[::5]
+    with ThreadPoolExecutor(len(asked)) as threads:
+        assert sum(threads.map(gains, asked)) >= 0.9 * len(asked)

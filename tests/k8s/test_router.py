@@ -22,6 +22,8 @@ from tests.servers import free_port
 
 COMPONENT = K8S / "components" / "router-envoy"
 ENVOY = Path(sys.executable).parent / "envoy"
+# vLLM's is 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE).
+IDLE_S = 3.5
 
 
 class _Engine(BaseHTTPRequestHandler):
@@ -46,9 +48,34 @@ class _Engine(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class _Impatient(_Engine):
+    """Keeps connections, and closes one that was idle for so long just when a request comes over it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        """A new connection."""
+        super().setup()
+        self.used = time.monotonic()
+
+    def do_POST(self) -> None:
+        """Says which engine it is, or nothing."""
+        self.rfile.read(int(self.headers["content-length"]))
+        if time.monotonic() - self.used > IDLE_S:
+            self.close_connection = True
+            return
+        assert isinstance(self.server, ThreadingHTTPServer)
+        answer = str(self.server.server_port).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+        self.used = time.monotonic()
+
+
 @contextmanager
-def engine(port: int) -> Iterator[None]:
-    with ThreadingHTTPServer(("127.0.0.1", port), _Engine) as server:
+def engine(port: int, kind: type[_Engine] = _Engine) -> Iterator[None]:
+    with ThreadingHTTPServer(("127.0.0.1", port), kind) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield
         server.shutdown()
@@ -139,6 +166,13 @@ def test_engines_come_and_go_and_no_request_is_lost(router: Router, engines: tup
             router.until({str(first), str(second)})
         # The second is gone, and nobody has told the router yet: it asks the first instead.
         assert router.ask(20) == {str(first): 20}
+
+
+def test_a_connection_that_the_engine_may_be_closing_is_not_used(router: Router, engines: tuple[int, int]) -> None:
+    with engine(engines[0], _Impatient):
+        router.until({str(engines[0])})
+        time.sleep(IDLE_S + 0.2)
+        assert router.ask(2) == {str(engines[0]): 2}
 
 
 def test_the_admin_interface_stays_inside(router: Router) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,8 @@ from typing import Any, Literal, Self
 import aiohttp
 
 _LIMIT_S = 60.0
+# An answer that ends by itself or at its limit. vLLM has another word for one that its own end cut short.
+_WHOLE = ("stop", "length")
 # `broken`: the connection ended, or the stream did, without a word about it.
 Kind = Literal["complete", "error", "broken"]
 
@@ -30,9 +33,9 @@ class Outcome:
 
 @dataclass
 class Load:
-    """`rate` requests a second, every second of them a stream, every third on a connection of its own.
+    """`rate` requests a second, every second of them a stream, every third on a connection of its own; `most` in all.
 
-    Use it as a context; `outcomes` is whole after that.
+    Use it as a context; `outcomes` is whole after that. `more` is in every request.
     """
 
     url: str
@@ -40,6 +43,8 @@ class Load:
     model: str = "base"
     rate: float = 10
     prompt: str = "How many days of annual leave do I get?"
+    most: int = sys.maxsize
+    more: Mapping[str, Any] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -72,7 +77,7 @@ class Load:
             asyncio.TaskGroup() as group,
         ):
             number = 0
-            while not self._ended.is_set():
+            while number < self.most and not self._ended.is_set():
                 http = closing if number % 3 == 0 else keeping
                 group.create_task(self._ask(http, stream=number % 2 == 0))
                 number += 1
@@ -80,7 +85,7 @@ class Load:
 
     async def _ask(self, http: aiohttp.ClientSession, *, stream: bool) -> None:
         message = {"role": "user", "content": self.prompt}
-        body = {"model": self.model, "messages": [message], "stream": stream, "max_tokens": 20}
+        body = {"model": self.model, "messages": [message], "stream": stream, "max_tokens": 20, **self.more}
         self.outcomes.append(await ask(http, self.url, body))
 
 
@@ -105,7 +110,7 @@ def _judged(began: float, status: int, headers: Mapping[str, str], data: bytes, 
         return Outcome("error", began, status, f"{error['code']}: {error['message']}", request_id)
     if not stream:
         answer = json.loads(data)
-        assert answer["choices"][0]["finish_reason"], data
+        assert answer["choices"][0]["finish_reason"] in _WHOLE, data
         return Outcome("complete", began, status, "", request_id, answer["breakeven"]["cost"]["allocation_usd"])
     events = [line[6:] for line in data.split(b"\n\n") if line.startswith(b"data: ")]
     if not events or events[-1] != b"[DONE]":
@@ -114,4 +119,5 @@ def _judged(began: float, status: int, headers: Mapping[str, str], data: bytes, 
             return Outcome("error", began, status, f"{error['code']}: {error['message']}", request_id)
         return Outcome("broken", began, status, "the stream ended without a word", request_id)
     found = next(chunk for event in reversed(events[:-1]) if "breakeven" in (chunk := json.loads(event)))
+    assert found["choices"][0]["finish_reason"] in _WHOLE, found
     return Outcome("complete", began, status, "", request_id, found["breakeven"]["cost"]["allocation_usd"])

@@ -19,7 +19,7 @@ _BACKOFF_S = 10.0
 _MOST_BACKOFF_S = 300.0
 _PR_SET_PDEATHSIG = 1
 # A machine with fewer cores than pods may need longer for the same work, and nothing is divided by the pace in it.
-_STARVED_S = 20.0
+_STARVED_S = 60.0
 
 
 @dataclass(eq=False)
@@ -90,10 +90,10 @@ class Pod:
         self._be(ready=False)
 
     def send(self, number: signal.Signals) -> None:
-        """To everything in the container."""
+        """To the container's first process alone, which must tell the others; but nothing outlives a SIGKILL of it."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
+                (os.killpg if number == signal.SIGKILL else os.kill)(self.process.pid, number)
 
     async def execute(self, container: Manifest, command: list[str]) -> str:
         """As `kubectl exec`: what it printed. Fails if the command does."""
@@ -160,9 +160,12 @@ class Pod:
             group.create_task(self._until(self.container["livenessProbe"], wanted=False))
 
     async def _until(self, probe: Manifest, *, wanted: bool) -> None:
-        """Return at the first success if one is wanted; kill the container at so many failures in a row."""
+        """Return at the first success if one is wanted; kill the container at so many failures in a row.
+
+        Who is ending is not asked any more.
+        """
         failures = 0
-        while failures < probe["failureThreshold"]:
+        while failures < probe["failureThreshold"] or self.terminating:
             if await self._probe(probe):
                 if wanted:
                     return

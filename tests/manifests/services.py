@@ -1,6 +1,7 @@
 """Services: names in a hosts file that every container sees, and what kube-proxy does for those with an address.
 
-As in a cluster, a change is known everywhere a moment later, and connections that are there stay where they are.
+As in a cluster, a change is known everywhere a moment later, by names later than by addresses, and connections that are
+there stay where they are.
 """
 
 import asyncio
@@ -12,8 +13,10 @@ from pathlib import Path
 
 from tests.k8s.manifests import Manifest
 
-# EndpointSlices, kube-proxy and the cluster's DNS together.
+# EndpointSlices and kube-proxy.
 _PROPAGATION_S = 1.0
+# CoreDNS lets its answers be kept for so long, by itself and by others.
+_DNS_TTL_S = 5.0
 # Always the same size and written at once: nobody reads half of it.
 _HOSTS_BYTES = 8192
 _PIECE = 1 << 16
@@ -74,9 +77,10 @@ class Network:
         self, services: Iterable[Service], hosts: Path, pods: Callable[[], Iterable[Endpoint]], pace: float
     ) -> None:
         self.services = {service.name: service for service in services}
-        self._hosts, self._pods, self._delay_s = hosts, pods, _PROPAGATION_S / pace
+        self._hosts, self._pods, self._pace = hosts, pods, pace
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._follow()
         self._write()
 
     async def start(self) -> None:
@@ -97,13 +101,18 @@ class Network:
 
     def changed(self) -> None:
         """A pod came, went, or became ready or not."""
-        asyncio.get_running_loop().call_later(self._delay_s, self._write)
+        loop = asyncio.get_running_loop()
+        loop.call_later(_PROPAGATION_S / self._pace, self._follow)
+        loop.call_later((_PROPAGATION_S + _DNS_TTL_S) / self._pace, self._write)
 
-    def _write(self) -> None:
+    def _follow(self) -> None:
         pods = list(self._pods())
-        lines = ["127.0.0.1 localhost"]
         for service in self.services.values():
             service.follow(pods)
+
+    def _write(self) -> None:
+        lines = ["127.0.0.1 localhost"]
+        for service in self.services.values():
             lines += [f"{address} {service.name}" for address in service.addresses()]
         text = "\n".join(lines).encode().ljust(_HOSTS_BYTES, b"\n")
         handle = os.open(self._hosts, os.O_WRONLY | os.O_CREAT, 0o644)

@@ -45,9 +45,9 @@ class Stack:
         headers = {"authorization": f"Bearer {key or self.key}"}
         return httpx.Client(base_url=f"http://{pod.machine.address}:8000/v1", headers=headers, timeout=30)
 
-    def load(self, model: str = "base", rate: float = 10) -> Load:
-        """Clients of the Service."""
-        return Load(self.cluster.url("gateway"), self.key, model, rate)
+    def load(self, model: str = "base", rate: float = 10, **more: Any) -> Load:
+        """Clients of the Service. `more`: see Load."""
+        return Load(self.cluster.url("gateway"), self.key, model, rate, **more)
 
 
 @contextmanager

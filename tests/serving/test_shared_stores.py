@@ -106,7 +106,7 @@ async def test_files_and_vector_stores_of_one_are_the_other_s_at_once(two: Two) 
 
 
 async def test_tokens_per_minute_are_counted_over_both(two: Two) -> None:
-    """Their bucket lacks exactly what all answers together took, wherever they were asked for."""
+    """Their bucket lacks what all answers together took, wherever they were asked for."""
     limit, ask = 600, {"model": "plain", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 12}
     rates = RateLimits(tokens_per_minute=limit)
     key = two.gateways[0].gateway.keys.create("acme", [EVERYONE], "user", rates=rates)
@@ -121,10 +121,15 @@ async def test_tokens_per_minute_are_counted_over_both(two: Two) -> None:
     assert len(answers) - len(refused) >= 10
     assert used <= limit + (time.monotonic() - began) * limit / 60
     buckets, account = two.gateways[1].gateway.runtime.rates._buckets, f"tokens:{key.split('-')[1]}"
-    async with asyncio.timeout(5):
-        while (missing := (await buckets.take(account, limit, 0)).full_s * limit / 60) > used + 1:  # noqa: ASYNC110  # no event
+
+    def filled() -> float:
+        return (time.monotonic() - began) * limit / 60
+
+    async with asyncio.timeout(10):
+        # What a hold lost to the time it was held for stays taken, so a slow machine leaves the bucket lacking more.
+        while (missing := (await buckets.take(account, limit, 0)).full_s * limit / 60) > used + 2 * filled() + 1:  # noqa: ASYNC110  # no event
             await asyncio.sleep(0.01)
-    assert missing >= used - (time.monotonic() - began) * limit / 60 - 1
+    assert missing >= used - filled() - 1
 
 
 async def test_the_bytes_come_back_as_they_were(two: Two, servers: tuple[str, Cluster]) -> None:

@@ -56,6 +56,8 @@ class Upstream:
     stall: bool = False
     hang_up: bool = True
     healthy: bool = True
+    refusals: int = 0  # of the next questions for its health
+    unlisted: int = 0  # of the next questions for its models
     requests: list[bytes] = field(default_factory=list)
     open: int = 0
 
@@ -73,7 +75,12 @@ class Upstream:
                 body = await reader.readexactly(length)
                 if head.startswith(b"GET"):
                     listed = b'{"data":[{"id":"base"}]}'
-                    writer.write(plain("200 OK" if self.healthy else "503 Down", listed))
+                    if b" /v1/models " in head and self.unlisted:
+                        self.unlisted -= 1
+                        writer.write(plain("503 Later", b"no healthy upstream"))
+                        continue
+                    well, self.refusals = self.healthy and not self.refusals, max(0, self.refusals - 1)
+                    writer.write(plain("200 OK" if well else "503 Down", listed))
                     continue
                 self.requests.append(body)
                 self.open += 1
@@ -131,6 +138,7 @@ CUTS = {
     "inside an event": OK + chunked(STREAM[:40]) + END,
     "inside a chunk": OK + chunked(STREAM)[:60],
     "without any event": OK + END,
+    "given up, usage and [DONE]": OK + chunked(STREAM.replace(b'"stop"', b'"abort"')) + END,
     "an event that is no JSON": OK + chunked(EVENTS[0] + EVENTS[1][:-9] + b"\n\n" + STREAM) + END,
     "an event of another kind": OK + chunked(EVENTS[0] + b'data: ["finish_reason":"stop"]\n\n' + STREAM) + END,
     "an event without choices": OK + chunked(EVENTS[0] + b'data: {"finish_reason":"stop"}\n\n' + STREAM) + END,
@@ -166,6 +174,7 @@ async def test_what_came_before_a_stream_could_not_be_read_is_counted(tmp_path: 
     [
         (plain("200 OK", WHOLE)[:-20], 502, "engine_broke_off"),
         (b"", 502, "engine_broke_off"),
+        (plain("200 OK", WHOLE.replace(b'"stop"', b'"abort"')), 502, "engine_broke_off"),
         (plain("200 OK", b"not json"), 502, "engine_failed"),
         (plain("200 OK", b"[]"), 502, "engine_failed"),
         (plain("200 OK", b'{"usage":{}}'), 502, "engine_failed"),
@@ -214,6 +223,19 @@ async def test_an_engine_that_goes_away_is_503_and_comes_back(tmp_path: Path) ->
         assert (await ask(stack, stream=False))[0] == 200
 
 
+async def test_one_dead_engine_behind_a_router_is_not_all_of_them(tmp_path: Path) -> None:
+    upstream = Upstream(plain("500 Dead", b'{"error":{"message":"EngineCore encountered an issue"}}'))
+    async with behind(upstream, tmp_path) as stack:
+        upstream.refusals = 1  # of the look that a fault makes
+        assert (await ask(stack, stream=False))[0] == 502
+        assert stack.gateway.engine.ready
+        upstream.refusals = 1  # of the look of every second
+        for _ in range(30):
+            await asyncio.sleep(0.05)
+            assert stack.gateway.engine.ready
+        assert upstream.refusals == 0
+
+
 async def test_a_fault_of_a_dying_engine_is_503_and_not_the_requests(tmp_path: Path) -> None:
     upstream = Upstream(plain("500 Dead", b'{"error":{"message":"EngineCore encountered an issue"}}'))
     async with behind(upstream, tmp_path) as stack:
@@ -230,6 +252,13 @@ async def test_the_engine_gets_our_name_for_the_model_and_usage_is_always_asked_
         sent = orjson.loads(upstream.requests[0])
         assert sent["model"] == "base"
         assert sent["stream_options"] == {"include_usage": True}
+
+
+async def test_a_router_that_knows_no_engine_yet_is_asked_again(tmp_path: Path) -> None:
+    upstream = Upstream(plain("200 OK", WHOLE), unlisted=1)
+    async with behind(upstream, tmp_path) as stack:
+        assert (await ask(stack, stream=False))[0] == 200
+        assert upstream.unlisted == 0
 
 
 async def test_an_external_engine_that_never_answers_ends_the_start() -> None:
