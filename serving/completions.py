@@ -14,9 +14,10 @@ import orjson
 from retrieval import citations, prompt
 from retrieval.passages import Retrieval
 from serving import file_search, openai
-from serving.accounting.cost import Prices, cost_object
+from serving.accounting.cost import Prices, cost_object, price_object
+from serving.accounting.journal import Journal
 from serving.accounting.meter import Meter
-from serving.accounting.record import Outcome, Sink
+from serving.accounting.record import Outcome
 from serving.admission.door import Door, Place
 from serving.auth import Caller
 from serving.budgets.budgets import Budgets
@@ -53,7 +54,7 @@ class Runtime:
     stores: Stores
     meter: Meter
     prices: Prices
-    sinks: Sequence[Sink]
+    journal: Journal
     limits: Limits
     door: Door
     budgets: Budgets
@@ -65,6 +66,7 @@ class Completions:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._price = price_object(runtime.prices.gpu)
         self.routing = Routing(runtime.traffic, runtime.engine)
         self.evidence = Evidence(runtime.knowledge, runtime.stores.search)
 
@@ -72,7 +74,7 @@ class Completions:
         """A trace for a request that has just arrived."""
         runtime = self._runtime
         place = Place(runtime.door, caller.tenant)
-        watch = (runtime.meter, runtime.sinks, runtime.prices, runtime.engine.simulated)
+        watch = (runtime.meter, runtime.journal, runtime.prices, runtime.engine.simulated)
         return Trace(caller, endpoint, *watch, place, runtime.budgets, runtime.rates)
 
     async def answer(self, trace: Trace, endpoint: Endpoint, body: bytes, reply: Reply) -> None:
@@ -144,7 +146,7 @@ class Completions:
         retrieval: Retrieval | None,
         reply: Reply,
     ) -> Sequence[str]:
-        """The answer's texts, none if it broke off."""
+        """The answer's texts: none if it broke off, or nobody wants to read them."""
         await trace.enter_engine()
         async with self._runtime.engine.post(openai.ENGINE_PATH[request.endpoint], openai.encode(fields)) as response:
             if response.status != 200:
@@ -156,21 +158,25 @@ class Completions:
     async def _whole(
         self, trace: Trace, response: EngineResponse, retrieval: Retrieval | None, reply: Reply
     ) -> Sequence[str]:
-        answer = await read_answer(trace, response, "choices")
-        given_up = aborted(answer["choices"])
+        body, answer = await read_answer(trace, response, "choices")
+        cited, choices = None, answer["choices"]
+        given_up = aborted(choices)
         trace.leave_engine(tokens_of(answer.get("usage")), completed=not given_up)
         if given_up:
             raise broke_off()
-        cited = None
-        trace.cut = any(choice.get("finish_reason") == "length" for choice in answer["choices"])
-        texts = [(each.get("message") or {}).get("content") or each.get("text") or "" for each in answer["choices"]]
+        texts: Sequence[str] = ()
+        if trace.keep_text or retrieval is not None:
+            trace.cut = any(choice.get("finish_reason") == "length" for choice in choices)
+            texts = [(each.get("message") or {}).get("content") or each.get("text") or "" for each in choices]
         if retrieval is not None:
             supplied = as_files(prompt.annotations(retrieval.passages))
             cited = citations.check(texts, supplied)
             trace.cited, trace.unmatched_citations = len(cited.matched), len(cited.unmatched)
-            for choice, text in zip(answer["choices"], texts, strict=True):
+            for choice, text in zip(choices, texts, strict=True):
                 choice["message"]["annotations"] = citations.mark(text, supplied)
-        await self._send(trace, answer, self.extension(trace, retrieval, cited), reply)
+            body = orjson.dumps(answer)
+        extension = self.extension(trace, retrieval, cited)
+        await self._send(trace, openai.extended(body, answer, extension), extension, reply)
         return texts
 
     async def _stream(
@@ -199,7 +205,7 @@ class Completions:
         answer = openai.chat_completion(served.engine_model, served.settings.abstain_message, request.n)
         extension = {"abstained": True, **self.extension(trace, retrieval)}
         if not request.stream:
-            await self._send(trace, answer, extension, reply, "abstained")
+            await self._send(trace, orjson.dumps({**answer, "breakeven": extension}), extension, reply, "abstained")
             return
         await reply.start({**trace.headers(), COST_HEADER: extension["cost"]["allocation_usd"]})
         events = openai.as_stream(answer, extension, usage=request.wants_usage)
@@ -209,14 +215,14 @@ class Completions:
     async def _send(
         self,
         trace: Trace,
-        answer: dict[str, Any],
+        body: bytes,
         extension: dict[str, Any],
         reply: Reply,
         outcome: Outcome = "complete",
     ) -> None:
         headers = {**trace.headers(), COST_HEADER: extension["cost"]["allocation_usd"]}
         trace.end(outcome, 200)
-        await reply.send(orjson.dumps({**answer, "breakeven": extension}), headers)
+        await reply.send(body, headers)
 
     def extension(
         self, trace: Trace, retrieval: Retrieval | None, cited: citations.Cited | None = None
@@ -230,7 +236,7 @@ class Completions:
             "alias": trace.alias,
             "simulated": simulated,
             "tokens": trace.tokens.counts(),
-            "cost": cost_object(trace.cost, trace.share, self._runtime.prices.gpu, simulated=simulated),
+            "cost": cost_object(trace.cost, trace.share, self._price, simulated=simulated),
         }
         if trace.routing is not None:
             extension["routing"] = described(trace.routing, self._runtime.prices, simulated=simulated)

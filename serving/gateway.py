@@ -111,7 +111,7 @@ async def open_gateway(
         stores = await stack.enter_async_context(open_stores(settings.home, knowledge, time.time, shared))
         tuning = await stack.enter_async_context(_tuning(settings, machine.device, rollout, stores, engine_started))
         door = open_door(settings, machine.device, observers.metrics.registry)
-        paid = (machine.meter, machine.prices, observers.sinks)
+        paid = (machine.meter, machine.prices, observers.journal)
         held = (observers.budgets, open_rates(stack, shared, observers.metrics.registry))
         runtime = Runtime(rollout.traffic, quality, engine, knowledge, stores, *paid, limits, door, *held)
         completions = Completions(runtime)

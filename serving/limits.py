@@ -25,6 +25,9 @@ REFUSED: Mapping[str, str] = {
 }
 _SCORING = "it holds the whole prompt's logits in memory"
 _SCHEMA_FIELDS = frozenset({"structured_outputs", "response_format", "guided_json", "guided_regex", "guided_grammar"})
+# All that `check_costly` looks at.
+COSTLY = frozenset(REFUSED) | _SCHEMA_FIELDS | {"n", "best_of", "prompt", "tool_choice", "echo", "logprobs"}
+COSTLY |= {"top_logprobs", "prompt_logprobs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,11 @@ def _unscored(limits: Limits) -> Limits:
 
 def check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
     """Refuse fields that can hurt other requests, and values over the limits. Raises BadRequest."""
+    if not COSTLY.isdisjoint(fields):  # most requests have none
+        _check_costly(fields, limits)
+
+
+def _check_costly(fields: Mapping[str, Any], limits: Limits) -> None:
     for name in common(REFUSED, fields):
         if fields[name] is not None and fields[name] is not False:
             why = REFUSED[name]

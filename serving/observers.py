@@ -12,6 +12,7 @@ from serving.accounting import health_metrics
 from serving.accounting.cost import Prices, seconds_usd
 from serving.accounting.economics import Economics, Economist
 from serving.accounting.engine_rates import engine_rates
+from serving.accounting.journal import Journal
 from serving.accounting.ledger.importing import import_file
 from serving.accounting.ledger.opening import LEDGER_FILE, open_database
 from serving.accounting.ledger.queries import spent
@@ -21,7 +22,6 @@ from serving.accounting.log import LogSink
 from serving.accounting.meter import Meter
 from serving.accounting.metrics import MetricsSink
 from serving.accounting.recent import RecentRequests
-from serving.accounting.record import Sink
 from serving.accounting.spending import Spending
 from serving.accounting.version_metrics import VersionMetrics
 from serving.budgets.budgets import Budgets
@@ -48,13 +48,13 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Observers:
-    """Those that others talk to, and all of them as sinks."""
+    """Those that others talk to, and the journal, which tells all of them what to count."""
 
     metrics: MetricsSink
     recent: RecentRequests
     budgets: Budgets
     economics: Economics | None
-    sinks: tuple[Sink, ...]
+    journal: Journal
 
     @property
     def judging(self) -> tuple[VersionMetrics, RecentRequests]:
@@ -65,8 +65,9 @@ class Observers:
 async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Machine, rollout: Rollout) -> Observers:
     """Raises LedgerError."""
     names, engine, prices, meter = rollout.catalogue.names, rollout.engine, machine.prices, machine.meter
-    metrics, spending = MetricsSink(prices, names), Spending(prices.gpu, names)
-    ledger = await _open_ledger(stack, settings, machine, simulated=engine.simulated)
+    journal = Journal()
+    metrics, spending = MetricsSink(prices, names, journal.flush), Spending(prices.gpu, names)
+    ledger = await _open_ledger(stack, settings, machine, journal, simulated=engine.simulated)
     economics = None
     if machine.economist is not None:
         cost = settings.cost
@@ -79,7 +80,7 @@ async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Mac
         return seconds_usd(alone_s + meter.bill().unallocated_idle_s, prices.gpu)
 
     paid = partial(spent, ledger.database)
-    budgets = await open_budgets(stack, settings, prices.gpu, paid, dearest, lambda: meter.accelerators)
+    budgets = await open_budgets(stack, settings, prices.gpu, paid, dearest, lambda: meter.accelerators, journal.flush)
     scraped = health_metrics.Machine(meter.bill, ledger.down_s, lambda: engine.ready, lambda: engine.restarts)
     collectors = (
         spending,
@@ -92,14 +93,17 @@ async def open_observers(stack: AsyncExitStack, settings: Settings, machine: Mac
     for collector in collectors:
         metrics.registry.register(collector)
     stack.push_async_callback(cancel, asyncio.create_task(_keep_rates(engine, meter)))
-    recent = RecentRequests(ledger.database)
+    recent = RecentRequests(ledger.database, journal.flush)
     log = LogSink(sys.stderr)
     stack.callback(log.close)
-    sinks = (metrics, ledger, log, recent, spending, budgets)
-    return Observers(metrics, recent, budgets, economics, sinks)
+    journal.sinks = (metrics, ledger, log, recent, spending, budgets)
+    stack.callback(journal.flush)
+    return Observers(metrics, recent, budgets, economics, journal)
 
 
-async def _open_ledger(stack: AsyncExitStack, settings: Settings, machine: Machine, *, simulated: bool) -> LedgerSink:
+async def _open_ledger(
+    stack: AsyncExitStack, settings: Settings, machine: Machine, journal: Journal, *, simulated: bool
+) -> LedgerSink:
     days = settings.ledger.retention_days
     retention = None if days is None else Retention(days)
     database = await asyncio.to_thread(open_database, settings.home, settings.database_url)
@@ -110,12 +114,13 @@ async def _open_ledger(stack: AsyncExitStack, settings: Settings, machine: Machi
     policy = Policy(retention, settings.cost.longest_gap_s)
     ledger = await asyncio.to_thread(LedgerSink, database, price, meter, simulated=simulated, policy=policy)
     stack.callback(ledger.close)
-    stack.push_async_callback(cancel, asyncio.create_task(_tick(ledger)))
+    stack.push_async_callback(cancel, asyncio.create_task(_tick(ledger, journal)))
     return ledger
 
 
-async def _tick(ledger: LedgerSink) -> None:
+async def _tick(ledger: LedgerSink, journal: Journal) -> None:
     while True:
+        journal.flush()
         ledger.tick()
         await asyncio.sleep(TICK_S)
 

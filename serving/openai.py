@@ -30,6 +30,7 @@ NOT_OFFERED: Mapping[str, str] = {
 _TEXT_PARTS = ("text", "refusal", "input_text", "output_text", "thinking")
 # What a name may be anywhere (sections.Name); also keeps what a client types out of logs and the ledger.
 _KNOWLEDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
+EXTENSION = "breakeven"
 _EXTENSION_FIELDS = ("knowledge", "top_k", "min_score", "filter")
 
 
@@ -80,7 +81,7 @@ def parse_json(body: bytes) -> dict[str, Any]:
 def parse_completion(body: bytes, endpoint: Endpoint, limits: Limits) -> CompletionRequest:
     """Parse and check a chat or text completion request. Raises BadRequest or NotOffered naming the field."""
     fields = parse_json(body)
-    extension = parse_extension(fields.pop("breakeven", None), limits)
+    extension = parse_extension(fields.pop(EXTENSION, None), limits)
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("`model` must name a served model; GET /v1/models lists them", param="model")
@@ -134,8 +135,17 @@ def encode(fields: Mapping[str, Any]) -> bytes:
         raise BadRequest(f"the body cannot be passed on: {error}", code="invalid_json") from None
 
 
+def extended(body: bytes, answer: Mapping[str, Any], extension: Mapping[str, Any]) -> bytes:
+    """`body`, the JSON of `answer`, with `breakeven` as its last field: the engine's bytes go on as they came."""
+    if EXTENSION in answer:  # the engine is a Breakeven
+        return orjson.dumps({**answer, EXTENSION: extension})
+    return b'%b,"breakeven":%b}' % (body.rstrip()[:-1], orjson.dumps(extension))
+
+
 def check_offered(fields: Mapping[str, Any], missing: Mapping[str, str]) -> None:
     """Refuse what would be ignored; `missing` says why. Raises NotOffered."""
+    if missing.keys().isdisjoint(fields):
+        return
     for name in common(missing, fields):
         if fields[name] not in (None, False, ["text"]):
             raise NotOffered(f"`{name}` is not offered: {missing[name]}", param=name)

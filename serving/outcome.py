@@ -33,6 +33,8 @@ class recorded:  # a name like those of contextlib: it is used in a `with`
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         trace = self._trace
+        if error is None:
+            return
         if isinstance(error, GatewayError):
             error.request_id = trace.id
             trace.end("error", error.status, error.code)
@@ -101,8 +103,8 @@ def _fed(trace: Trace, relay: StreamRelay, piece: bytes) -> bytes:
         raise UpstreamFailed("the engine's answer cannot be read; send the request again") from None
 
 
-async def read_answer(trace: Trace, response: EngineResponse, said: str) -> dict[str, Any]:
-    """The whole JSON answer, in which `said` is a list. Raises UpstreamFailed if it is not whole."""
+async def read_answer(trace: Trace, response: EngineResponse, said: str) -> tuple[bytes, dict[str, Any]]:
+    """The whole answer, and it as JSON, in which `said` is a list. Raises UpstreamFailed if it is not whole."""
     body = await response.read()
     trace.saw_bytes()
     try:
@@ -110,5 +112,5 @@ async def read_answer(trace: Trace, response: EngineResponse, said: str) -> dict
     except orjson.JSONDecodeError:
         answer = None
     if isinstance(answer, dict) and isinstance(answer.get(said), list):
-        return answer
+        return body, answer
     raise UpstreamFailed("the engine's answer was not whole; send the request again")

@@ -106,7 +106,7 @@ class Responses:
     async def _whole(
         self, trace: Trace, request: ResponseRequest, response: EngineResponse, found: _Found, reply: Reply
     ) -> Sequence[str]:
-        answer = await read_answer(trace, response, "output")
+        _, answer = await read_answer(trace, response, "output")
         trace.leave_engine(tokens_of(answer.get("usage")))
         output = [response_items.annotate(item, found.passages) for item in answer["output"]]
         texts, trace.cut = response_items.texts(output), answer.get("status") == "incomplete"

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from retrieval.passages import Retrieval
 from serving.accounting.cost import Prices, priced
+from serving.accounting.journal import Journal
 from serving.accounting.meter import Meter
 from serving.accounting.record import (
     Outcome,
@@ -43,17 +44,18 @@ def _next_id() -> str:
 
 @dataclass(slots=True)
 class Trace:
-    """Mutable while the request runs; `end` freezes it into a RequestRecord for every sink."""
+    """Mutable while the request runs; after its `end` it goes into the journal. `sinks` are told of its end at once."""
 
     caller: Caller
     endpoint: str
     meter: Meter
-    sinks: Sequence[Sink]
+    journal: Journal
     prices: Prices
     simulated: bool
     place: Place
     budgets: Budgets
     rates: Rates
+    sinks: Sequence[Sink] = ()
     id: str = field(default_factory=_next_id)
     model: str = UNRESOLVED
     engine_model: str = UNRESOLVED
@@ -85,7 +87,9 @@ class Trace:
     _ticket: float | None = None
     _host: float | None = None
     _prefill_s: float | None = None
-    _ended: bool = False
+    _ended: float | None = None
+    _how: tuple[Outcome, int, str | None] = ("error", 0, None)
+    _apportioned: bool = False
     _first: float | None = None
     _last: float | None = None
 
@@ -179,18 +183,26 @@ class Trace:
         return self._cost
 
     def end(self, outcome: Outcome, status: int, error_code: str | None = None, tokens: Tokens | None = None) -> None:
-        """Emit the record; a second call does nothing."""
-        if self._ended:
+        """The request has ended; a second call does nothing."""
+        if self._ended is not None:
             return
-        self._ended = True
+        self._how = (outcome, status, error_code)
         self.meter.running_requests.pop(self.id, None)
         complete = outcome == "complete"
         self.leave_engine(tokens or _NO_TOKENS, completed=complete)
         self.place.leave(completed=complete)
-        apportioned = self._apportion() if complete and not self.stream else False
+        self._apportioned = self._apportion() if complete and not self.stream else False
+        self._ended = time.monotonic()
+        for sink in self.sinks:
+            sink.record(self.record())
+        self.journal.enter(self)
+
+    def record(self) -> RequestRecord:
+        """Of the request, once it has ended."""
+        outcome, status, error_code = self._how
         stages = (self._embed_s, self._search_s, self._rerank_s)
-        times = Times(self.received, self._sent, self._first, self._last, time.monotonic(), *stages)
-        record = RequestRecord(
+        times = Times(self.received, self._sent, self._first, self._last, self._ended or 0.0, *stages)
+        return RequestRecord(
             id=self.id,
             started_at=self.started_at,
             endpoint=self.endpoint,
@@ -215,10 +227,8 @@ class Trace:
             unmatched_citations=self.unmatched_citations,
             routing=self.routing,
             prefill_s=self._prefill_s,
-            prefill_apportioned=apportioned,
+            prefill_apportioned=self._apportioned,
         )
-        for sink in self.sinks:
-            sink.record(record)
 
     def _apportion(self) -> bool:
         """Divide a whole answer into prefill and decode, as far as the engine has measured anything."""

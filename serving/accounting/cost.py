@@ -1,5 +1,6 @@
 """Seconds and tokens to money. Pure functions; money is Decimal, in US dollars."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -7,7 +8,7 @@ from typing import Any, Literal
 from serving.accounting.record import RequestCost, Share, Tokens
 
 _NANOSECONDS_PER_HOUR = Decimal(3600 * 10**9)
-_MILLION = Decimal(1_000_000)
+_MILLIONTH = Decimal("0.000001")  # to divide takes several times as long as to multiply
 # A tenth of a nano-dollar: well under the cost of one token, and short enough to read.
 _FORMAT = ".10f"
 
@@ -72,8 +73,10 @@ def hosted_usd(tokens: Tokens, price: ApiPrice) -> Decimal:
     Cached prompt tokens are priced as cached: the hosted cache is assumed to hit where ours did.
     """
     fresh = tokens.prompt - tokens.cached
-    total = fresh * price.input_usd_per_mtok + tokens.cached * price.cached_input_usd_per_mtok
-    return (total + tokens.completion * price.output_usd_per_mtok) / _MILLION
+    total = fresh * price.input_usd_per_mtok
+    if tokens.cached:
+        total += tokens.cached * price.cached_input_usd_per_mtok
+    return (total + tokens.completion * price.output_usd_per_mtok) * _MILLIONTH
 
 
 def money(usd: Decimal) -> str:
@@ -81,26 +84,27 @@ def money(usd: Decimal) -> str:
     return format(usd, _FORMAT)
 
 
-def cost_object(cost: RequestCost, share: Share, gpu: GpuPrice, *, simulated: bool) -> dict[str, Any]:
-    """The response's `breakeven.cost` object."""
+def price_object(gpu: GpuPrice) -> dict[str, str]:
+    """As responses state it."""
+    stated = {"id": gpu.id, "usd_per_hour": str(gpu.usd_per_hour), "source": gpu.source, "as_of": gpu.as_of}
+    return {**stated, "basis": gpu.basis}
+
+
+def cost_object(cost: RequestCost, share: Share, price: Mapping[str, str], *, simulated: bool) -> dict[str, Any]:
+    """The response's `breakeven.cost` object; `price` is a `price_object`."""
     return {
         "currency": "USD",
         "allocation_usd": money(cost.allocation_usd),
         "usage_usd": money(cost.usage_usd),
-        "busy_seconds": _to_microseconds(share.busy_s),
-        "host_seconds": _to_microseconds(share.host_s),
-        "idle_seconds": _to_microseconds(share.idle_s),
+        "busy_seconds": to_microseconds(share.busy_s),
+        "host_seconds": to_microseconds(share.host_s),
+        "idle_seconds": to_microseconds(share.idle_s),
         "basis": "simulated" if simulated else "measured",
-        "price": {
-            "id": gpu.id,
-            "usd_per_hour": str(gpu.usd_per_hour),
-            "source": gpu.source,
-            "as_of": gpu.as_of,
-            "basis": gpu.basis,
-        },
+        "price": price,
         "hosted_equivalent_usd": {model: money(usd) for model, usd in cost.hosted_usd.items()},
     }
 
 
-def _to_microseconds(seconds: float) -> float:
-    return round(seconds * 1e6) / 1e6  # `round(seconds, 6)` goes by way of a string
+def to_microseconds(seconds: float) -> float:
+    """Rounded. `round(seconds, 6)` goes by way of a string."""
+    return round(seconds * 1e6) / 1e6

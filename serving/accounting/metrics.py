@@ -4,11 +4,12 @@ Labels are bounded: `model` is always the name of a served model, never what a c
 touched yet are there with zero for every served model, so that a rate over them works from the first scrape.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import Metric
 
 from serving.accounting.cost import Prices
 from serving.accounting.health_metrics import ErrorMetrics
@@ -24,14 +25,27 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left t
 _STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 
-class MetricsSink:
-    """Counts records."""
+class _Registry(CollectorRegistry):
+    """Whoever reads it reads what has ended until now."""
 
-    def __init__(self, prices: Prices, models: Sequence[str]) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, flush: Callable[[], None]) -> None:
+        super().__init__()
+        self._flush = flush
+
+    def collect(self) -> Iterable[Metric]:
+        """See CollectorRegistry."""
+        self._flush()
+        return super().collect()
+
+
+class MetricsSink:
+    """Counts records. `flush` brings those that are on their way, before anything is read."""
+
+    def __init__(self, prices: Prices, models: Sequence[str], flush: Callable[[], None]) -> None:
+        self.registry = _Registry(flush)
         self._models = frozenset(models)
         new = self.registry
-        self._requests = RequestMetrics(models, get_args(Outcome), [price.id for price in prices.hosted])
+        self._requests = RequestMetrics(models, get_args(Outcome), prices)
         new.register(self._requests)
         self._stage = Histogram(
             "breakeven_retrieval_duration_seconds", "Retrieval by stage", ["stage"], buckets=_STAGE_S, registry=new

@@ -2,6 +2,7 @@
 answers cost of late. Recent requests are in memory, others in the ledger, which gets them up to a second late."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from serving.accounting.ledger.database import Database
@@ -43,10 +44,10 @@ def usage(ledger: Database | None, adapter: str, since: float) -> Usage:
 
 
 class RecentRequests:
-    """A sink of the request record."""
+    """A sink of the request record. `flush` brings those that are on their way."""
 
-    def __init__(self, ledger: Database) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Database, flush: Callable[[], None]) -> None:
+        self._ledger, self._flush = ledger, flush
         self._recent: OrderedDict[str, Answered] = OrderedDict()
 
     def record(self, record: RequestRecord) -> None:
@@ -58,6 +59,7 @@ class RecentRequests:
 
     def remembered(self, request_id: str) -> Answered | None:
         """From memory, on the event loop."""
+        self._flush()
         return self._recent.get(request_id)
 
     def find(self, request_id: str) -> Answered | None:

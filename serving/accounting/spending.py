@@ -39,9 +39,10 @@ class Spending(Collector):
         if sums is None:
             sums = self._stages[model] = [0.0] * len(_SERIES)
         for at, seconds in enumerate(stages_of(record)):
-            # The two more are in the order of the two that they stand for.
-            apart = record.prefill_apportioned and _AT <= at < _END
-            sums[at + len(STAGES) - _AT if apart else at] += seconds
+            if seconds:  # most stages of most requests are none
+                # The two more are in the order of the two that they stand for.
+                apart = record.prefill_apportioned and _AT <= at < _END
+                sums[at + len(STAGES) - _AT if apart else at] += seconds
         spent = self._keys.get((record.tenant, record.key_id)) or self._first(record.tenant, record.key_id)
         share = record.share
         used = share.busy_s + share.host_s

@@ -65,7 +65,8 @@ class Account:
 
 
 class Budgets:
-    """Belongs to the event loop. `dearest` is what one request can cost at most, in US dollars."""
+    """Belongs to the event loop. `dearest` is what one request can cost at most, in US dollars; `flush` brings the
+    records that are on their way, before anything is decided or told."""
 
     def __init__(
         self,
@@ -75,10 +76,11 @@ class Budgets:
         price: GpuPrice,
         dearest: Callable[[], Decimal],
         accelerators: Callable[[], float],
+        flush: Callable[[], None],
     ) -> None:
         self.purse, self.tenants, self._default = purse, tenants, default
         self._per_second = float(price.usd_per_hour) / 3600 * PER_USD
-        self._dearest, self._accelerators = dearest, accelerators
+        self._dearest, self._accelerators, self._flush = dearest, accelerators, flush
         # By tenant: what a request is likely to cost at most.
         self._likely: dict[str, float] = {}
         self._warned: dict[tuple[str, Kind], float] = {}
@@ -98,6 +100,7 @@ class Budgets:
         tenant = self.tenants.get(caller.tenant, self._default)
         if tenant.unlimited and (caller.budget is None or caller.budget.unlimited):
             return None
+        self._flush()
         accounts = self.accounts(caller)
         limits = [
             Limit(account.id, kind, most)
@@ -121,6 +124,7 @@ class Budgets:
 
     def describe(self, account: Account) -> dict[str, Any]:
         """An account as JSON: each window with what is spent, held and allowed, as decimal strings of US dollars."""
+        self._flush()
         shown: dict[str, Any] = {}
         for kind in KINDS:
             balance, most = self.purse.balance(account.id, kind), account.most(kind)

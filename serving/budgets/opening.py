@@ -32,6 +32,7 @@ async def open_budgets(
     spent: SpentSince,
     dearest: Callable[[], Decimal],
     accelerators: Callable[[], float],
+    flush: Callable[[], None],
 ) -> Budgets:
     """A restart does not give a budget twice: what was spent in the present windows is read first. With a
     `database_url` the purse is there, for all gateways. Raises StoreUnavailable."""
@@ -47,7 +48,7 @@ async def open_budgets(
         purse = shared = await stack.enter_async_context(shared_purse(settings.database_url, longest_s))
         await shared.begin(await _spent(spent, shared.windows))
     tenants = {name: tenant.budget for name, tenant in settings.tenants.items() if tenant.budget is not None}
-    return Budgets(purse, settings.default_budget, tenants, price, dearest, accelerators)
+    return Budgets(purse, settings.default_budget, tenants, price, dearest, accelerators, flush)
 
 
 async def _spent(spent: SpentSince, windows: Mapping[Kind, Window]) -> Mapping[tuple[str, Kind], Quanta]:

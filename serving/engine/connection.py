@@ -7,12 +7,14 @@ waits for the answer reads it as fast as it comes.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import httptools
 
 from serving.errors import EngineTimeout, UpstreamFailed
+from serving.heads import Heads, whole
 
+_OK = 200
 _BROKE_OFF = "engine_broke_off"
 _HIGH_WATER = 1 << 18  # unread bytes of an answer at which we stop reading from the engine
 _MAX_BARREN = 1 << 16  # bytes on end that bring no byte of a body: heads, interim answers, trailers
@@ -98,16 +100,16 @@ class Answer:
         self._resume()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _news(self) -> None:
+    def _news(self) -> "asyncio.Future[None]":
         self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
 
 class Connection(asyncio.Protocol):
     """Fed by the event loop. `send` begins an exchange, `end` ends it."""
+
+    # Of answers that came whole, with status 200, on a connection that can be used again.
+    heads: ClassVar[Heads[bool]] = Heads()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._time = loop.time
@@ -116,13 +118,13 @@ class Connection(asyncio.Protocol):
         self._answer: Answer | None = None  # None between exchanges
         self._limits = Limits(0, 0)
         self._began = self._heard = 0.0
-        self._used = self._paused = self._framed = self._extra = self._keep = False
+        self._used = self._paused = self._framed = self._extra = self._keep = self._begun = False
         self._barren = 0
 
     def send(self, request: bytes, limits: Limits) -> Answer:
         """Begin an exchange."""
         self._limits, self._barren = limits, 0
-        self._framed = self._extra = self._keep = False
+        self._framed = self._extra = self._keep = self._begun = False
         self._began = self._heard = self._time()
         self._answer = answer = Answer(self._resume)
         if self.transport is None or self.transport.is_closing():
@@ -190,6 +192,13 @@ class Connection(asyncio.Protocol):
             self.close()  # nobody asked
             return
         self._heard = self._time()
+        message, self._begun = None if self._begun else whole(data), True
+        if message is not None and self.heads.get(message.head) and message.body:
+            answer.status, answer.headed = _OK, True
+            answer.put(message.body)
+            answer.done = self._keep = True
+            answer.wake()
+            return
         unread = answer.unread
         try:
             self._parser.feed_data(data)
@@ -199,6 +208,9 @@ class Connection(asyncio.Protocol):
         if answer.headed:
             answer.wake()
         if answer.done:
+            came = answer.unread - unread
+            if message is not None and came == len(message.body) and self._keep and not self._extra:
+                self.heads.learn(message.head, answer.status == _OK)
             return
         self._barren = 0 if answer.unread > unread else self._barren + len(data)
         if self._barren > _MAX_BARREN:

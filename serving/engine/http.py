@@ -35,12 +35,16 @@ class Exchange:
         kept = self._pool.kept()
         try:
             if kept is not None:
+                answer = self._send(kept)
                 try:
-                    return await self._send(kept)
+                    await answer.head()
+                    return answer
                 except Stale:
                     self._pool.release(kept)
             # Not on another kept one, which may be as stale; and a new one is never called so.
-            return await self._send(await self._pool.connect(self._limits.connect_s))
+            answer = self._send(await self._pool.connect(self._limits.connect_s))
+            await answer.head()
+            return answer
         except BaseException:
             self.leave()
             raise
@@ -50,11 +54,9 @@ class Exchange:
     ) -> None:
         self.leave()
 
-    async def _send(self, connection: Connection) -> Answer:
+    def _send(self, connection: Connection) -> Answer:
         self._connection = connection
-        answer = self._pool.send(connection, self._request, self._limits)
-        await answer.head()
-        return answer
+        return self._pool.send(connection, self._request, self._limits)
 
     def leave(self) -> None:
         """Gives the connection back; a second call does nothing."""

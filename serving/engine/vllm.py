@@ -11,7 +11,7 @@ from types import TracebackType
 
 import orjson
 
-from serving.engine.connection import Answer, Limits
+from serving.engine.connection import Limits
 from serving.engine.fleet import Fleet
 from serving.engine.http import RETRY_AFTER_S, Exchange
 from serving.engine.loras import Loras
@@ -37,10 +37,10 @@ class _Post:
 
     def __init__(self, client: "VllmClient", path: str, body: bytes, limits: Limits) -> None:
         self._client, self._path, self._body, self._limits = client, path, body, limits
-        self._exchange: Exchange | None = None
+        self._exchange = self._new()
 
     async def __aenter__(self) -> EngineResponse:
-        answer = await self._send()
+        answer: EngineResponse = await self._exchange.__aenter__()
         try:
             if answer.status == _NOT_FOUND:
                 answer = await self._mended(answer)
@@ -56,18 +56,18 @@ class _Post:
     ) -> None:
         self._leave()
 
-    async def _send(self) -> Answer:
-        self._exchange = self._client.server.exchange("POST", self._path, self._body, self._limits)
-        return await self._exchange.__aenter__()
+    def _new(self) -> Exchange:
+        return self._client.server.exchange("POST", self._path, self._body, self._limits)
 
-    async def _mended(self, answer: Answer) -> Answer:
+    async def _mended(self, answer: EngineResponse) -> EngineResponse:
         # Nothing was generated yet, so that sending it again does nothing twice.
         for _ in range(_MENDS):
             if answer.status != _NOT_FOUND or not self._client.should_have(self._body):
                 return answer
             self._leave()
             await self._client.fleet.mend()
-            answer = await self._send()
+            self._exchange = self._new()
+            answer = await self._exchange.__aenter__()
         if answer.status == _NOT_FOUND:
             raise AdapterUnavailable(
                 "an engine does not have this model's adapter and cannot be given it; try again shortly",
@@ -77,8 +77,7 @@ class _Post:
         return answer
 
     def _leave(self) -> None:
-        if self._exchange is not None:
-            self._exchange.leave()
+        self._exchange.leave()
 
 
 class VllmClient:

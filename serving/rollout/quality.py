@@ -97,7 +97,9 @@ class Quality:
 
         They are checked later, and nobody waits for it.
         """
-        check = None if trace.adapter is None else check_for({**served.settings.defaults, **fields}, served.settings)
+        if trace.adapter is None:
+            return _unjudged
+        check = check_for({**served.settings.defaults, **fields}, served.settings)
         trace.keep_text = check is not None
         limited = not _LIMITS.isdisjoint(fields)
 
@@ -211,6 +213,10 @@ class Quality:
             logger.warning("the canary %s of %s is worse and is rolled back: %s", trial.canary, trial.model, numbers)
             self._metrics.worse(trial.model, outcome.source)
             self._on_worse(trial, numbers)
+
+
+def _unjudged(texts: Sequence[str]) -> None:
+    """Of no adapter's version."""
 
 
 def _parse(fields: Mapping[str, Any]) -> tuple[str, float, str | None]:

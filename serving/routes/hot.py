@@ -8,18 +8,20 @@ another spelling of the path, no known key, a body without a length, or that the
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from serving.auth import Caller
 from serving.errors import GatewayError, InternalError
 from serving.gateway import Gateway
+from serving.heads import Heads, whole
 from serving.openai import Endpoint
 from serving.outcome import SHUTTING_DOWN
 from serving.reply import CLIENT_LEFT
-from serving.routes.edge import JSON, STREAM_HEADERS, authenticated, header, running
+from serving.routes.edge import JSON, STREAM_HEADERS, Headers, authenticated, header, running
+from serving.routes.wire import Wire
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -33,7 +35,7 @@ _STREAM_HEAD = b"".join(b"%b: %b\r\n" % each for each in STREAM_HEADERS) + b"tra
 _STREAM_END = b"0\r\n\r\n"
 
 
-class HotProtocol(HttpToolsProtocol):
+class HotProtocol(Wire):
     """uvicorn's protocol, which parses, keeps connections alive and knows when a client reads slowly; but requests for
     the hot paths become a HotRequest and not a call of the application."""
 
@@ -45,16 +47,43 @@ class HotProtocol(HttpToolsProtocol):
     # What waited for the client when it was last looked at, and when it will be looked at again.
     _unread = 0
     _look: asyncio.TimerHandle | None = None
+    # Of the requests that were a HotRequest, whoever sent them.
+    heads: ClassVar[Heads[tuple[Endpoint, Headers]]] = Heads()
+    # A part of a request is here; the head of the one that the parser reads, if it came in one piece.
+    within = False
+    head: bytes | None = None
+    # Answers all of them, one after the other: to make a task for each costs twice as much as to wake one. Whoever sets
+    # `turn` wakes it.
+    worker: asyncio.Task[None] | None = None
+    turn: asyncio.Future[None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """See HttpToolsProtocol, as all that follow. A request whose head is known needs no parser."""
+        message = None if self.within else whole(data)
+        if message is None:
+            self.head = None
+        else:
+            self.head = message.head
+            known = self.heads.get(message.head)
+            if known is not None and self.answered() and self._taken(*known, message.body):
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Its first byte."""
+        self.within = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """See HttpToolsProtocol, as all that follow."""
+        """It is read."""
         endpoint = ENDPOINTS.get(self.url)
-        self.receiving = None if endpoint is None or not self._usual() else self._accepted(endpoint)
+        length = header(self.headers, b"content-length") or ""
+        self.receiving = None
+        if endpoint is not None and length.isdigit() and self._usual():
+            keep_alive = self.parser.should_keep_alive()
+            self.receiving = self._accepted(endpoint, self.headers, int(length), keep_alive=keep_alive)
         if self.receiving is None:
             super().on_headers_complete()
-        else:
-            # It has all that uvicorn's protocol asks of a cycle.
-            self.cycle = cast(RequestResponseCycle, self.receiving)
 
     def on_body(self, body: bytes) -> None:
         """A piece of any size."""
@@ -65,18 +94,23 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The whole request is here."""
+        self.within = False
         if self.receiving is None:
             super().on_message_complete()
         else:
-            self.answering = self.receiving
-            self.answering.run()
+            if self.head is not None and self.receiving.keep_alive:
+                self.heads.learn(self.head, (ENDPOINTS[self.url], self.headers))
+            self._answer(self.receiving)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Because the client left, or we did."""
         super().connection_lost(exc)
         self._stop_looking()
         if self.answering is not None:
-            self.answering.hang_up()
+            self.answering.disconnected = True
+        if self.worker is not None:
+            # Whoever is cancelled should know why: a client that left is not a gateway that is stopping.
+            self.worker.cancel(CLIENT_LEFT)
         if self.begun is not None and not self.begun.response_complete:
             self.begun.disconnected = True
             self.begun.message_event.set()
@@ -116,23 +150,58 @@ class HotProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _usual(self) -> bool:
-        before = cast("RequestResponseCycle | None", self.cycle)
-        answered = before is None or before.response_complete
         parser = self.parser
         plain = parser.get_method() == b"POST" and parser.get_http_version() == "1.1" and not parser.should_upgrade()
-        return plain and answered and not self.expect_100_continue
+        return plain and self.answered() and not self.expect_100_continue
 
-    def _accepted(self, endpoint: Endpoint) -> "HotRequest | None":
+    def _taken(self, endpoint: Endpoint, headers: Headers, body: bytes) -> bool:
+        """Whether this request is being answered now."""
+        request = self._accepted(endpoint, headers, len(body), keep_alive=True)
+        if request is None:
+            return False
+        self._unset_keepalive_if_required()
+        request.body.append(body)
+        self._answer(request)
+        return True
+
+    def _accepted(self, endpoint: Endpoint, headers: Headers, length: int, *, keep_alive: bool) -> "HotRequest | None":
         """None for what will be refused: FastAPI finds the words."""
         try:
             gateway = running(self.app)
-            caller = authenticated(gateway, self.headers)
+            caller = authenticated(gateway, headers)
         except GatewayError:
             return None
-        length = header(self.headers, b"content-length") or ""
-        if not length.isdigit() or int(length) > gateway.settings.server.max_body_bytes:
+        if length > gateway.settings.server.max_body_bytes:
             return None
-        return HotRequest(self, gateway, caller, endpoint)
+        request = HotRequest(self, gateway, caller, endpoint, keep_alive=keep_alive)
+        # It has all that uvicorn's protocol asks of a cycle.
+        self.cycle = cast(RequestResponseCycle, request)
+        return request
+
+    def _answer(self, request: "HotRequest") -> None:
+        self.answering = request
+        if self.worker is None:
+            self.worker = self.loop.create_task(self._work())
+        elif self.turn is not None:
+            self.turn.set_result(None)
+            self.turn = None
+        self.tasks.add(self.worker)
+
+    async def _work(self) -> None:
+        worker = cast("asyncio.Task[None]", self.worker)
+        try:
+            while not self.transport.is_closing():
+                if (request := self.answering) is None:
+                    self.turn = self.loop.create_future()
+                    await self.turn
+                    continue
+                await request.answer()
+                if self.answering is request:  # it broke off
+                    self.transport.close()
+                self.tasks.discard(worker)
+        finally:
+            self.tasks.discard(worker)
+            self.worker = self.turn = None
 
 
 class HotRequest:
@@ -141,29 +210,17 @@ class HotRequest:
     # uvicorn sets it; nobody waits for it.
     message_event = asyncio.Event()
     __slots__ = (
-        *("_caller", "_endpoint", "_gateway", "_started", "_streaming", "_task", "_wire"),
+        *("_caller", "_endpoint", "_gateway", "_started", "_streaming", "_wire"),
         *("body", "disconnected", "keep_alive", "response_complete"),
     )
 
-    def __init__(self, wire: HotProtocol, gateway: Gateway, caller: Caller, endpoint: Endpoint) -> None:
+    def __init__(
+        self, wire: HotProtocol, gateway: Gateway, caller: Caller, endpoint: Endpoint, *, keep_alive: bool
+    ) -> None:
         self._wire, self._gateway, self._caller, self._endpoint = wire, gateway, caller, endpoint
         self._started = self._streaming = self.disconnected = self.response_complete = False
-        self.keep_alive = wire.parser.should_keep_alive()
+        self.keep_alive = keep_alive
         self.body: list[bytes] = []
-        self._task: asyncio.Task[None] | None = None
-
-    def run(self) -> None:
-        """The body is whole: answer it."""
-        self._task = self._wire.loop.create_task(self._answer())
-        self._wire.tasks.add(self._task)
-        self._task.add_done_callback(self._wire.tasks.discard)
-
-    def hang_up(self) -> None:
-        """The client has left."""
-        self.disconnected = True
-        if self._task is not None:
-            # Whoever is cancelled should know why: a client that left is not a gateway that is stopping.
-            self._task.cancel(CLIENT_LEFT)
 
     async def send(self, body: bytes, headers: Mapping[str, str]) -> None:
         """See Reply."""
@@ -183,7 +240,8 @@ class HotRequest:
         if not self.disconnected:
             self._wire.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    async def _answer(self) -> None:
+    async def answer(self) -> None:
+        """The body is whole."""
         completions = self._gateway.completions
         try:
             trace = completions.trace(self._caller, self._endpoint)
@@ -198,7 +256,7 @@ class HotRequest:
                 self._fail(SHUTTING_DOWN)
                 raise
         except Exception as error:
-            logger.error("POST %s failed", self._wire.url.decode(), exc_info=error)
+            logger.error("a request for %s failed", self._endpoint, exc_info=error)
             self._fail(InternalError("the gateway failed; its log has the details"))
 
     async def _until_read(self) -> None:
@@ -221,9 +279,9 @@ class HotRequest:
         if self.disconnected:
             return
         own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1")
-        dated = b"".join([b"%b: %b\r\n" % each for each in self._wire.server_state.default_headers])
         close = b"" if self.keep_alive else b"connection: close\r\n"
-        self._wire.transport.write(b"".join((STATUS_LINE[status], dated, fixed, own, close, b"\r\n", body)))
+        parts = (STATUS_LINE[status], self._wire.default_head(), fixed, own, close, b"\r\n", body)
+        self._wire.transport.write(b"".join(parts))
 
     def _complete(self) -> None:
         self.response_complete = True

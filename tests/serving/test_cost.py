@@ -2,7 +2,17 @@
 
 from decimal import Decimal
 
-from serving.accounting.cost import ApiPrice, GpuPrice, Prices, cost_object, hosted_usd, money, priced, request_cost
+from serving.accounting.cost import (
+    ApiPrice,
+    GpuPrice,
+    Prices,
+    cost_object,
+    hosted_usd,
+    money,
+    price_object,
+    priced,
+    request_cost,
+)
 from serving.accounting.record import Share, Tokens
 
 A10G = GpuPrice("a10g", (), Decimal("1.50"), "anchor", "2024-06-01", "quoted")
@@ -41,7 +51,7 @@ def test_money_is_plain_digits() -> None:
 
 def test_cost_object_says_where_its_price_comes_from() -> None:
     share, tokens = Share(1.0), Tokens(10, completion=5)
-    cost = cost_object(priced(share, tokens, Prices(A10G, (GPT_4O_MINI,))), share, A10G, simulated=True)
+    cost = cost_object(priced(share, tokens, Prices(A10G, (GPT_4O_MINI,))), share, price_object(A10G), simulated=True)
     assert cost["basis"] == "simulated"
     assert cost["price"] == {
         "id": "a10g", "usd_per_hour": "1.50", "source": "anchor", "as_of": "2024-06-01", "basis": "quoted",

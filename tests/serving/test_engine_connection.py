@@ -138,6 +138,49 @@ async def test_what_nobody_asked_for_closes_the_connection() -> None:
     assert wire.closed
 
 
+EARLY = b"HTTP/1.1 103 Early Hints\r\ncontent-length: %d\r\n\r\n" % len(SIZED) + SIZED
+CLOSING = SIZED.replace(b"OK\r\n", b"OK\r\nconnection: close\r\n")
+REFUSED = SIZED.replace(b"200 OK", b"404 Not Found")
+
+
+@pytest.mark.parametrize(("whole", "status"), [(SIZED, 200), (EARLY, 200), (REFUSED, 404)])
+async def test_an_answer_that_came_before_is_read_in_the_same_way(whole: bytes, status: int) -> None:
+    for _ in range(3):
+        connection, wire = opened()
+        for _ in range(2):
+            answer = connection.send(b"GET", LIMITS)
+            connection.data_received(whole)
+            assert await received(answer) == b"hello, world"
+            assert answer.status == status
+            assert connection.end()
+        answer = connection.send(b"GET", LIMITS)
+        connection.data_received(CLOSING)
+        assert await received(answer) == b"hello, world"
+        assert not connection.end()
+        assert wire.closed
+
+
+async def test_a_known_head_says_nothing_about_what_follows_it() -> None:
+    connection, wire = opened()
+    answer = connection.send(b"GET", LIMITS)
+    for piece in (SIZED, SIZED):
+        answer = connection.send(b"GET", LIMITS)
+        connection.data_received(piece)
+        assert await received(answer) == b"hello, world"
+        assert connection.end()
+    answer = connection.send(b"GET", LIMITS)
+    connection.data_received(SIZED[:-1])
+    connection.connection_lost(None)
+    with pytest.raises(UpstreamFailed):
+        await received(answer)
+    connection, wire = opened()
+    answer = connection.send(b"GET", LIMITS)
+    connection.data_received(SIZED + SIZED)
+    assert await received(answer) == b"hello, world"
+    assert not connection.end()
+    assert wire.closed
+
+
 async def test_a_late_reader_never_sees_the_next_answer() -> None:
     connection, _ = opened()
     first = connection.send(b"GET", LIMITS)

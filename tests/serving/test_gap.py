@@ -1,6 +1,6 @@
 """The time between two runs of a gateway: billed once, as what it is, and only where nobody else was there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 
@@ -81,7 +81,7 @@ class Overtaken(SqliteDatabase):
         super().__init__(path)
         self._other: Callable[[], object] | None = other
 
-    def write(self, steps: Sequence[Step]) -> None:
+    def write(self, steps: Iterable[Step]) -> None:
         if (other := self._other) is not None:
             self._other = None
             other()
@@ -124,7 +124,7 @@ class CutOff(SqliteDatabase):
 
     cut = False
 
-    def write(self, steps: Sequence[Step]) -> None:
+    def write(self, steps: Iterable[Step]) -> None:
         if self.cut:
             raise Unwritten("away")
         super().write(steps)

@@ -8,8 +8,11 @@ from typing import Any
 
 import orjson
 import pytest
+from uvicorn.server import ServerState
 
+from serving.app import create_app, http_config
 from serving.auth import EVERYONE
+from serving.routes.hot import HotProtocol
 from tests.serving.gateways import Running, running, settings_for
 
 ASK = orjson.dumps({"model": "plain", "messages": [{"role": "user", "content": "rain"}]})
@@ -158,7 +161,8 @@ async def test_who_leaves_with_requests_in_line_is_answered_no_further(tmp_path:
                     await asyncio.sleep(0.02)
 
 
-async def test_two_lengths_are_refused(stack: Running) -> None:
+@pytest.mark.parametrize("known", [False, True])
+async def test_two_lengths_are_refused(stack: Running, *, known: bool) -> None:
     """What two servers might cut in different places, so that one's body is the other's next request."""
     smuggled = (
         HOT + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -167,6 +171,64 @@ async def test_two_lengths_are_refused(stack: Running) -> None:
     )
     for raw in smuggled:
         async with Client(stack) as client:
+            for _ in range(2 * known):
+                client.writer.write(sized(ASK))
+                assert (await client.answer())[0] == 200
             client.writer.write(raw)
             status, headers, _ = await client.answer()
             assert (status, headers["connection"]) == (400, "close")
+
+
+async def test_a_known_head_says_nothing_about_what_follows_it(stack: Running) -> None:
+    longer = ASK.replace(b"rain", b"rain and snow")
+    async with Client(stack) as client:
+        for _ in range(2):
+            client.writer.write(sized(ASK))
+            assert "rain" in said((await client.answer())[2])
+        for sent in (sized(longer), sized(ASK) + sized(longer)[:40], sized(longer)[40:], sized(longer)[:-1], b"}"):
+            client.writer.write(sent)
+            await asyncio.sleep(0.02)
+        for snow in (True, False, True, True):
+            assert ("snow" in said((await client.answer())[2])) is snow
+        client.writer.write(sized(b"x" * 5_000_000))
+        assert (await client.answer())[0] == 413
+
+
+async def test_a_known_head_is_asked_for_its_key_again(stack: Running) -> None:
+    keys = stack.gateway.keys
+    keys.create("acme", [EVERYONE], "user")
+    key = keys.create("acme", [EVERYONE], "user")
+    async with Client(stack) as client:
+        for _ in range(2):
+            client.writer.write(sized(ASK, b"authorization: Bearer " + key.encode()))
+            assert (await client.answer())[0] == 200
+        keys.revoke(key.split("-")[1])
+        client.writer.write(sized(ASK, b"authorization: Bearer " + key.encode()))
+        assert (await client.answer())[0] == 401
+
+
+async def test_a_connection_is_closed_when_it_was_idle_and_not_before(stack: Running) -> None:
+    config = http_config(create_app(stack.gateway), stack.gateway.settings.server)
+    config.timeout_keep_alive = 0.3  # type: ignore[assignment]  # uvicorn takes any number
+    config.load()
+    state, loop = ServerState(), asyncio.get_running_loop()
+    server = await loop.create_server(lambda: HotProtocol(config, state, {}), "127.0.0.1", 0)
+    idle, busy, slow = [await asyncio.open_connection(*server.sockets[0].getsockname()) for _ in range(3)]
+    began = loop.time()
+    for _, writer in (idle, slow):
+        writer.write(sized(ASK))
+    slow[1].write(HOT)  # and the rest does not come
+    ended = asyncio.create_task(idle[0].read())
+    for _ in range(7):
+        await asyncio.sleep(0.1)
+        busy[1].write(sized(ASK))
+        head = await busy[0].readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        await busy[0].readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+    assert ended.done()
+    assert not slow[0].at_eof()
+    assert not busy[0].at_eof()
+    await busy[0].read()
+    assert 0.3 < loop.time() - began - 0.7 < 0.6
+    slow[1].close()
+    server.close()

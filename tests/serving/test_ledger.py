@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -80,7 +80,7 @@ class Deaf(SqliteDatabase):
         self.failed = threading.Event()
         super().__init__(path)
 
-    def write(self, steps: Sequence[Step]) -> None:
+    def write(self, steps: Iterable[Step]) -> None:
         super().write(steps)
         if self.deaf:
             self.deaf = False

@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Away(SqliteDatabase):
         self.tried = threading.Event()
         super().__init__(path)
 
-    def write(self, steps: Sequence[Step]) -> None:
+    def write(self, steps: Iterable[Step]) -> None:
         self.tried.set()
         if self.away:
             raise Unwritten("away")

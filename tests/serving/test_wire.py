@@ -8,7 +8,7 @@ import pytest
 
 from serving import openai
 from serving.errors import BadRequest
-from serving.limits import REFUSED, Limits
+from serving.limits import COSTLY, REFUSED, Limits, check_costly
 from serving.openai import parse_completion
 
 LIMITS = Limits(max_n=4, max_logprobs=5, max_schema_bytes=300, max_top_k=10)
@@ -153,3 +153,23 @@ def test_system_prompt_goes_before_the_clients_own() -> None:
 def test_text_length_counts_parts_and_skips_empty() -> None:
     parts = {"role": "user", "content": [{"type": "text", "text": "abc"}]}
     assert openai.text_length([parts, {"role": "assistant", "content": None}, {"role": "user", "content": "de"}]) == 5
+
+
+class Asked(dict[str, Any]):
+    """A request that remembers which of its fields somebody looked at."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        super().__init__(fields)
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def test_a_request_without_any_costly_field_need_not_be_looked_at() -> None:
+    for name in COSTLY:
+        fields = Asked({name: None, "model": "m"})
+        check_costly(fields, LIMITS)
+        assert fields.names <= COSTLY
+        assert fields.names

@@ -8,7 +8,7 @@ A run's bill is cut into periods. Whatever a period's records took is *settled* 
 and over any number of periods the rows of their requests and these two balances add up to the bill.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import orjson
@@ -23,7 +23,7 @@ from serving.accounting.ledger.rows import (
     count,
     period_row,
     remainder_row,
-    request_row,
+    request_step,
     route_row,
     run_row,
     step,
@@ -36,6 +36,7 @@ QUIET_PERIOD_S, PERIOD_S = 60.0, 10.0
 # Records that wait for a database that is away; beyond that the oldest become one row per period.
 MOST_WAITING = 100_000
 _MOST_RUNNING = 1000
+_TOGETHER = 200  # requests in one step
 _NO_BILL = Bill(0.0, 0.0, 0.0, 0.0)
 
 
@@ -93,10 +94,12 @@ class Books:
             self._period = _Period(period.seq + 1, snapshot.at, snapshot.clock, snapshot.bill)
         return self._make_room()
 
-    def steps(self) -> list[Step]:
-        """What is to be written, in one transaction; until `written` is called it is asked for again."""
+    def steps(self) -> Iterator[Step]:
+        """What is to be written, in one transaction; until `written` is called it is asked for again. Each step is made
+        when its turn comes: all together would take more memory than the rest of the gateway."""
         self._tried, self._tried_unwritten = len(self._waiting), dict(self._unwritten)
-        requests = (request_row(record, self._run_id, seq) for seq, record in self._waiting)
+        for at in range(0, len(self._waiting), _TOGETHER):
+            yield request_step(self._waiting[at : at + _TOGETHER], self._run_id)
         routes = (
             route_row(record.id, record.routing, self._price)
             for _, record in self._waiting
@@ -106,13 +109,10 @@ class Books:
             remainder_row(UNWRITTEN, share, self._seen_at, (self._run_id, seq), self._price)
             for seq, share in self._unwritten.items()
         )
-        return [
-            *step("requests", requests),
-            *step("routes", routes),
-            *step("requests", given_up),
-            *step("periods", list(self._periods.values()), key=("run_id", "seq")),
-            *step("runs", [self._run(None)], key=("run_id",)),
-        ]
+        yield from step("routes", routes)
+        yield from step("requests", given_up)
+        yield from step("periods", self._periods.values(), key=("run_id", "seq"))
+        yield from step("runs", [self._run(None)], key=("run_id",))
 
     @property
     def last_tried(self) -> str | None:
@@ -129,9 +129,10 @@ class Books:
         # The last two stay: if others took us for dead meanwhile, they are written again.
         self._periods = dict(sorted(self._periods.items())[-2:])
 
-    def closing(self) -> list[Step]:
+    def closing(self) -> Iterator[Step]:
         """The last thing that is written: an end in good order."""
-        return [*self.steps(), *step("runs", [self._run("closed")], key=("run_id",))]
+        yield from self.steps()
+        yield from step("runs", [self._run("closed")], key=("run_id",))
 
     def _turn(self) -> None:
         """The open period's row as it is now."""

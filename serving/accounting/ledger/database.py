@@ -3,7 +3,7 @@
 Two peers, `sqlite.py` and `postgres.py`; one suite runs over both. Statements are written once, with `?` for values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 Row = tuple[Any, ...]
@@ -30,7 +30,7 @@ class Database(Protocol):
     def rows(self, sql: str, values: Values = ()) -> list[Row]:
         """What a query returns, in any thread. Raises LedgerError."""
 
-    def write(self, steps: Sequence[Step]) -> None:
+    def write(self, steps: Iterable[Step]) -> None:
         """All of the steps or none, in one thread at a time. Raises Unwritten."""
 
     def take(self, run_id: str) -> bool:

@@ -1,6 +1,6 @@
 """The ledger in PostgreSQL, where several gateways write into one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import psycopg
@@ -36,7 +36,7 @@ class PostgresDatabase:
         with self._said(), self._connect() as connection:
             return connection.execute(_theirs(sql), values).fetchall()
 
-    def write(self, steps: Sequence[Step]) -> None:
+    def write(self, steps: Iterable[Step]) -> None:
         """See Database."""
         try:
             connection = self._writing()

@@ -32,63 +32,83 @@ class Run:
 
 
 def step(table: str, rows: Iterable[Columns], *, key: Sequence[str] = ()) -> list[Step]:
-    """What inserts the rows, which all have the same columns; those of the same `key` are replaced. Rows are taken one
-    by one: a busy gateway has thousands."""
+    """What inserts the rows, which all have the same columns; those of the same `key` are replaced."""
     names: list[str] = []
     values: list[Values] = []
     for row in rows:
         names = names or list(row)
         values.append(tuple(row.values()))
-    if not values:
-        return []
-    marks = ", ".join("?" * len(names))
+    return [(_insert(table, names, key), values)] if values else []
+
+
+def _insert(table: str, names: Sequence[str], key: Sequence[str] = ()) -> str:
     # Table and columns are names of ours; every value is bound.
-    sql = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"
+    sql = f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
     if key:
         others = ", ".join(f"{name} = excluded.{name}" for name in names if name not in key)
         sql += f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {others}"
-    return [(sql, values)]
+    return sql
 
 
-def request_row(record: RequestRecord, run_id: str, period: int) -> Columns:
-    """One request. Seconds of `busy_s` include `prefill_s` and `route_s`, what its router took."""
-    tokens, times, share = record.tokens, record.times, record.share
+# What `_request` gives, in its order.
+_REQUEST = (
+    *("request_id", "run_id", "period", "started_at", "ended_at", "endpoint", "model", "engine_model", "adapter"),
+    *("knowledge", "tenant", "key_id", "stream", "outcome", "status", "error_code", "passages", "best_score"),
+    *("prompt_tokens", "cached_tokens", "retrieved_tokens", "completion_tokens", "tokens_estimated"),
+    *("ttft_s", "duration_s", "embed_s", "search_s", "rerank_s", "prefill_s", "prefill_apportioned", "route_s"),
+    *("simulated", "busy_s", "host_s", "idle_s", "usage_usd", "allocation_usd"),
+)
+_INSERT_REQUEST = _insert("requests", _REQUEST)
+
+
+def request_step(records: Iterable[tuple[int, RequestRecord]], run_id: str) -> Step:
+    """Requests with their periods. Not by way of `step`: a busy gateway has thousands a second."""
+    return _INSERT_REQUEST, [_request(record, run_id, period) for period, record in records]
+
+
+def _request(record: RequestRecord, run_id: str, period: int) -> Values:
+    # Seconds of `busy_s` include `prefill_s` and `route_s`, what its router took.
+    tokens, times, share, cost = record.tokens, record.times, record.share, record.cost
     duration = times.ended - times.received
-    return {
-        "request_id": record.id,
-        "run_id": run_id,
-        "period": period,
-        "started_at": record.started_at,
-        "ended_at": record.started_at + duration,
-        "endpoint": record.endpoint,
-        "model": _text(record.model),
-        "engine_model": _text(record.engine_model),
-        "adapter": _maybe(record.adapter),
-        "knowledge": _maybe(record.knowledge),
-        "tenant": _text(record.tenant),
-        "key_id": _text(record.key_id),
-        "stream": int(record.stream),
-        "outcome": record.outcome,
-        "status": record.status,
-        "error_code": _maybe(record.error_code),
-        "passages": record.passages,
-        "best_score": record.best_score,
-        "prompt_tokens": count(tokens.prompt),
-        "cached_tokens": count(tokens.cached),
-        "retrieved_tokens": count(tokens.retrieved),
-        "completion_tokens": count(tokens.completion),
-        "tokens_estimated": int(tokens.estimated),
-        "ttft_s": None if times.first_token is None else times.first_token - times.received,
-        "duration_s": duration,
-        "embed_s": times.embed_s,
-        "search_s": times.search_s,
-        "rerank_s": times.rerank_s,
-        "prefill_s": record.prefill_s,
-        "prefill_apportioned": int(record.prefill_apportioned),
-        "route_s": 0.0 if record.routing is None else record.routing.share.busy_s,
-        "simulated": int(record.simulated),
-        **_cost(share, record.cost),
-    }
+    return (
+        record.id,
+        run_id,
+        period,
+        record.started_at,
+        record.started_at + duration,
+        record.endpoint,
+        _text(record.model),
+        _text(record.engine_model),
+        _maybe(record.adapter),
+        _maybe(record.knowledge),
+        _text(record.tenant),
+        _text(record.key_id),
+        int(record.stream),
+        record.outcome,
+        record.status,
+        _maybe(record.error_code),
+        record.passages,
+        record.best_score,
+        count(tokens.prompt),
+        count(tokens.cached),
+        count(tokens.retrieved),
+        count(tokens.completion),
+        int(tokens.estimated),
+        None if times.first_token is None else times.first_token - times.received,
+        duration,
+        times.embed_s,
+        times.search_s,
+        times.rerank_s,
+        record.prefill_s,
+        int(record.prefill_apportioned),
+        0.0 if record.routing is None else record.routing.share.busy_s,
+        int(record.simulated),
+        share.busy_s,
+        share.host_s,
+        share.idle_s,
+        money(cost.usage_usd),
+        money(cost.allocation_usd),
+    )
 
 
 def route_row(request_id: str, routed: Routed, price: GpuPrice) -> Columns:

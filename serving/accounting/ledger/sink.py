@@ -10,9 +10,10 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 from serving.accounting.cost import GpuPrice
 from serving.accounting.ledger.books import Books, Snapshot
@@ -136,13 +137,13 @@ class LedgerSink:
                 return True
         return False
 
-    def _write(self, entries: Callable[[], list[Step]]) -> None:
+    def _write(self, entries: Callable[[], Iterable[Step]]) -> None:
         if self._failed:
             self._look_for_the_last()
         steps = entries()
         try:
             # Whoever started while the database was away may have taken us for dead.
-            self.database.write([*self._alive, *steps] if self._failed else steps)
+            self.database.write(chain(self._alive, steps) if self._failed else steps)
         except Unwritten as error:
             if not self._failed:
                 logger.error("ledger: %s is away, records wait: %s", self.database.place, error)

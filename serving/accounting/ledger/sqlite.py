@@ -3,7 +3,7 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ class SqliteDatabase:
         with self._said(), closing(opened()) as database:
             return database.execute(sql, values).fetchall()
 
-    def write(self, steps: Sequence[Step]) -> None:
+    def write(self, steps: Iterable[Step]) -> None:
         """See Database."""
         try:
             if self._writer is None:

@@ -67,7 +67,7 @@ async def test_many_at_once_overspend_a_key_by_one_request_at_most(tmp_path: Pat
         await asyncio.sleep(1.2)
         key_id = key.split("-")[1]
         shown = (await _call(http, stack, key, "GET", "breakeven/usage"))[1]["key"]["day"]
-        database = stack.gateway.runtime.sinks[1].database  # type: ignore[attr-defined]  # the ledger
+        database = stack.gateway.runtime.journal.sinks[1].database  # type: ignore[attr-defined]  # the ledger
         in_ledger = (await asyncio.to_thread(spent, database, 0.0))["acme", key_id]
         assert abs(Decimal(shown["spent_usd"]) - in_ledger) <= len(costs) * Decimal("1e-10")
         assert abs(sum(costs) - in_ledger) <= len(costs) * Decimal("1e-10")
