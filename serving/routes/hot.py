@@ -108,7 +108,8 @@ class HotProtocol(Wire):
         self._stop_looking()
         if self.answering is not None:
             self.answering.disconnected = True
-        if self.worker is not None:
+        # Who has sent the last answer and is tidying up after it ends by itself.
+        if self.worker is not None and (self.answering is not None or self.turn is not None):
             # Whoever is cancelled should know why: a client that left is not a gateway that is stopping.
             self.worker.cancel(CLIENT_LEFT)
         if self.begun is not None and not self.begun.response_complete:
@@ -198,7 +199,9 @@ class HotProtocol(Wire):
                 await request.answer()
                 if self.answering is request:  # it broke off
                     self.transport.close()
-                self.tasks.discard(worker)
+                # The next request may be here before all is tidied up after this one.
+                if self.answering is None:
+                    self.tasks.discard(worker)
         finally:
             self.tasks.discard(worker)
             self.worker = self.turn = None
