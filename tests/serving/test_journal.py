@@ -57,7 +57,23 @@ async def test_a_sink_that_fails_keeps_nothing_from_the_others() -> None:
     for number in range(3):
         journal.enter(Request(f"{number}"))
     journal.flush()
-    assert (bad.ids, good.ids) == (["0"], ["0", "1", "2"])
+    assert (bad.ids, good.ids) == (["0", "2"], ["0", "1", "2"])
+
+
+class Broken(Request):
+    """Of an engine that counts its tokens in words."""
+
+    def record(self) -> RequestRecord:
+        raise TypeError(self.id)
+
+
+async def test_a_request_without_a_record_takes_no_other_with_it() -> None:
+    journal, seen = Journal(), Seen()
+    journal.sinks = (seen,)
+    for request in (Request("0"), Broken("1"), Request("2")):
+        journal.enter(request)
+    journal.flush()  # and its reader goes on
+    assert seen.ids == ["0", "2"]
 
 
 def counted(stack: Running) -> float | None:
