@@ -15,5 +15,5 @@ Config = Annotated[Path | None, typer.Option("--config", "-c", help="Configurati
 
 
 def print_json(value: Any) -> None:
-    """For `--json`: indented, on standard output."""
-    output.print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    """For `--json`: indented, on standard output; money as a string, as everywhere."""
+    output.print(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode())

@@ -114,6 +114,7 @@ async def _open_ledger(
     policy = Policy(retention, settings.cost.longest_gap_s)
     ledger = await asyncio.to_thread(LedgerSink, database, price, meter, simulated=simulated, policy=policy)
     stack.callback(ledger.close)
+    stack.callback(journal.flush)  # for what has ended while others were closed
     stack.push_async_callback(cancel, asyncio.create_task(_tick(ledger, journal)))
     return ledger
 

@@ -163,12 +163,21 @@ def tokens_of(usage: Any) -> Tokens:
     """Counts from a usage object; absent counts are zero."""
     if not isinstance(usage, dict):
         return Tokens()
-    details = usage.get("prompt_tokens_details") or {}
     return Tokens(
-        prompt=usage.get("prompt_tokens") or 0,
-        cached=details.get("cached_tokens") or 0,
-        completion=usage.get("completion_tokens") or 0,
+        prompt=whole_number(usage.get("prompt_tokens")),
+        cached=cached_in(usage.get("prompt_tokens_details")),
+        completion=whole_number(usage.get("completion_tokens")),
     )
+
+
+def cached_in(details: Any) -> int:
+    """Tokens that were in the engine's cache, of a usage object's details of the prompt."""
+    return whole_number(details.get("cached_tokens")) if isinstance(details, dict) else 0
+
+
+def whole_number(count: Any) -> int:
+    """An engine's count; zero for what is none, at which everything that counts tokens would fail."""
+    return int(count) if type(count) in (int, float) and count > 0 else 0
 
 
 def _event(value: Mapping[str, Any]) -> bytes:

@@ -13,6 +13,7 @@ from retrieval.passages import Passage
 from serving import response_items
 from serving.accounting.record import Tokens
 from serving.errors import GatewayError, UpstreamFailed, from_engine
+from serving.relay import cached_in, whole_number
 from serving.response_items import Item
 
 _END = b"\n\n"
@@ -146,11 +147,10 @@ def tokens_of(usage: Any) -> Tokens:
     """Counts from a response's usage; absent counts are zero."""
     if not isinstance(usage, dict):
         return Tokens()
-    details = usage.get("input_tokens_details") or {}
     return Tokens(
-        prompt=usage.get("input_tokens") or 0,
-        cached=details.get("cached_tokens") or 0,
-        completion=usage.get("output_tokens") or 0,
+        prompt=whole_number(usage.get("input_tokens")),
+        cached=cached_in(usage.get("input_tokens_details")),
+        completion=whole_number(usage.get("output_tokens")),
     )
 
 

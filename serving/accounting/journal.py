@@ -39,10 +39,16 @@ class Journal:
     def flush(self) -> None:
         """Nobody knows less than the journal."""
         ended, self._ended = self._ended, []
-        records = [request.record() for request in ended]
-        for sink in self.sinks:
+        # One that cannot be told of, or that a sink cannot take, must not take the others with it, nor its reader.
+        records: list[RequestRecord] = []
+        for request in ended:
             try:
-                for record in records:
+                records.append(request.record())
+            except Exception:
+                logger.exception("a request that has ended cannot be recorded")
+        for sink in self.sinks:
+            for record in records:
+                try:
                     sink.record(record)
-            except Exception:  # it must not; but if it does, the others are told
-                logger.exception("%s has missed requests", type(sink).__name__)
+                except Exception:
+                    logger.exception("%s has missed %s", type(sink).__name__, record.id)

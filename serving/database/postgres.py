@@ -177,8 +177,9 @@ class _Reader:
                 except psycopg.OperationalError:
                     if not self._connection.closed:
                         raise
-            self._connection = connection = self._connect()
-            connection.execute(_SESSION)
+            connection = self._connect()
+            connection.execute(_SESSION)  # else it finds no table, for as long as it lives
+            self._connection = connection
             return list(connection.execute(_theirs(sql), values).fetchall())
 
     def close(self) -> None:

@@ -102,6 +102,12 @@ class HotProtocol(Wire):
                 self.heads.learn(self.head, (ENDPOINTS[self.url], self.headers))
             self._answer(self.receiving)
 
+    def handle_websocket_upgrade(self) -> None:
+        """Another protocol hears of the connection's end from now on."""
+        if self.worker is not None and self.turn is not None:
+            self.worker.cancel()
+        super().handle_websocket_upgrade()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Because the client left, or we did."""
         super().connection_lost(exc)

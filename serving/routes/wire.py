@@ -43,6 +43,13 @@ class Wire(HttpToolsProtocol):
         else:
             super().timeout_keep_alive_handler()
 
+    def handle_websocket_upgrade(self) -> None:
+        """Another protocol would get the connection, and who is being answered would not hear of its end."""
+        if self.answered():
+            super().handle_websocket_upgrade()
+        else:
+            self.transport.close()
+
     def default_head(self) -> bytes:
         """Lines of every answer's head."""
         given = self.server_state.default_headers

@@ -161,6 +161,35 @@ async def test_who_leaves_with_requests_in_line_is_answered_no_further(tmp_path:
                     await asyncio.sleep(0.02)
 
 
+UPGRADE = (
+    b"GET /v1/responses HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+async def test_a_websocket_ends_what_is_being_answered_before_it(tmp_path: Path) -> None:
+    slow = {"simulated_itl_s": 0.05, "simulated_tokens": 1000}
+    async with running(settings_for(tmp_path, engine=slow)) as stack, Client(stack) as client:
+        engine: Any = stack.gateway.engine
+        client.writer.write(sized(STREAM))
+        await client._reader.readuntil(b"data: ")
+        client.writer.write(UPGRADE)
+        await asyncio.sleep(0.1)
+        client.writer.transport.abort()
+        async with asyncio.timeout(2):
+            while engine.running:  # noqa: ASYNC110  # no event for it
+                await asyncio.sleep(0.02)
+
+
+async def test_a_websocket_leaves_no_worker_behind(stack: Running) -> None:
+    async with Client(stack) as client:
+        client.writer.write(sized(ASK))
+        assert (await client.answer())[0] == 200
+        client.writer.write(UPGRADE)
+        assert (await client.answer())[0] == 501
+        assert not [task for task in asyncio.all_tasks() if "HotProtocol._work" in repr(task)]
+
+
 @pytest.mark.parametrize("known", [False, True])
 async def test_two_lengths_are_refused(stack: Running, *, known: bool) -> None:
     """What two servers might cut in different places, so that one's body is the other's next request."""

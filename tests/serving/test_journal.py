@@ -1,6 +1,8 @@
 """The journal: every request is told of once, in the order of their ends, and before anybody reads what was counted."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import orjson
 
 from serving.accounting.journal import FLUSH_S, Journal
 from serving.accounting.record import RequestRecord, Share
+from serving.auth import LOCAL_OPERATOR
 from tests.serving.books import request_record
 from tests.serving.gateways import Running, running, settings_for
 from tests.serving.test_hot_protocol import ASK, Client, sized
@@ -57,7 +60,23 @@ async def test_a_sink_that_fails_keeps_nothing_from_the_others() -> None:
     for number in range(3):
         journal.enter(Request(f"{number}"))
     journal.flush()
-    assert (bad.ids, good.ids) == (["0"], ["0", "1", "2"])
+    assert (bad.ids, good.ids) == (["0", "2"], ["0", "1", "2"])
+
+
+class Broken(Request):
+    """Of an engine that counts its tokens in words."""
+
+    def record(self) -> RequestRecord:
+        raise TypeError(self.id)
+
+
+async def test_a_request_without_a_record_takes_no_other_with_it() -> None:
+    journal, seen = Journal(), Seen()
+    journal.sinks = (seen,)
+    for request in (Request("0"), Broken("1"), Request("2")):
+        journal.enter(request)
+    journal.flush()  # and its reader goes on
+    assert seen.ids == ["0", "2"]
 
 
 def counted(stack: Running) -> float | None:
@@ -76,3 +95,23 @@ async def test_whoever_reads_sees_what_has_just_ended(tmp_path: Path) -> None:
         vote = orjson.dumps({"request_id": extension["request_id"], "vote": "up"})
         client.writer.write(sized(vote, start=b"POST /v1/feedback HTTP/1.1\r\nhost: localhost\r\n"))
         assert (await client.answer())[0] == 200
+
+
+def flushed_often() -> bool:
+    return any("coro=<_tick()" in repr(task) for task in asyncio.all_tasks())
+
+
+async def test_what_ends_while_the_gateway_is_taken_apart_is_in_the_ledger(tmp_path: Path) -> None:
+    async with running(settings_for(tmp_path)) as stack:
+        trace = stack.gateway.completions.trace(LOCAL_OPERATOR, "chat")
+
+        async def last() -> None:
+            while flushed_often():  # noqa: ASYNC110  # there is no event for its end
+                await asyncio.sleep(0)
+            trace.end("complete", 200)
+
+        assert flushed_often()
+        ending = asyncio.create_task(last())
+    await ending
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger:
+        assert ledger.execute("SELECT outcome FROM requests WHERE request_id = ?", (trace.id,)).fetchall()

@@ -144,6 +144,9 @@ def test_the_engines_error_event_is_an_error_even_with_done_behind_it() -> None:
         relay.check_complete()
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}, {"prompt_tokens_details": None}])
+NONE = [None, {}, {"prompt_tokens": None}, {"prompt_tokens_details": None}, {"prompt_tokens_details": [1]}]
+
+
+@pytest.mark.parametrize("usage", [*NONE, {"prompt_tokens": "7"}, {"prompt_tokens": True}, {"prompt_tokens": -7}])
 def test_absent_counts_are_zero(usage: object) -> None:
     assert tokens_of(usage).prompt == 0

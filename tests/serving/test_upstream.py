@@ -130,6 +130,13 @@ async def test_a_whole_stream_is_a_success(tmp_path: Path) -> None:
         assert outcomes(stack) == {"complete": 1}
 
 
+@pytest.mark.parametrize("usage", [b'{"prompt_tokens":"2"}', b'{"completion_tokens":2.0}', b'{"prompt_tokens":[2]}'])
+async def test_counts_that_are_none_cost_nobody_an_answer(tmp_path: Path, usage: bytes) -> None:
+    body = plain("200 OK", WHOLE[: WHOLE.index(b'{"prompt_tokens"')] + usage + b"}")
+    async with behind(Upstream(body), tmp_path) as stack:
+        assert ((await ask(stack, stream=False))[0], outcomes(stack)) == (200, {"complete": 1})
+
+
 END = b"0\r\n\r\n"
 ERROR = b'data: {"error": {"message": "boom"}}\n\ndata: [DONE]\n\n'
 CUTS = {
