@@ -212,4 +212,5 @@ def test_the_central_claim_depends_on_what_it_is_compared_with() -> None:
 def test_errors_of_arithmetic_and_price_are_found() -> None:
     failed = {claim_id for claim_id, verdict in FOUND.items() if verdict.outcome == "fails"}
     assert failed >= {"A05", "A06", "A19", "D08", "D09", "D13", "D17", "D18"}
-    assert {FOUND[claim_id].claim.kind for claim_id in failed} <= {"calculation", "price"}
+    # But for one, which our own learning curve refutes.
+    assert {FOUND[claim_id].claim.kind for claim_id in failed - {"D32"}} <= {"calculation", "price"}
