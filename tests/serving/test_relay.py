@@ -144,7 +144,13 @@ def test_the_engines_error_event_is_an_error_even_with_done_behind_it() -> None:
         relay.check_complete()
 
 
-NONE = [None, {}, {"prompt_tokens": None}, {"prompt_tokens_details": None}, {"prompt_tokens_details": [1]}]
+NONE: list[object] = [
+    None,
+    {},
+    {"prompt_tokens": None},
+    {"prompt_tokens_details": None},
+    {"prompt_tokens_details": [1]},
+]
 
 
 @pytest.mark.parametrize("usage", [*NONE, {"prompt_tokens": "7"}, {"prompt_tokens": True}, {"prompt_tokens": -7}])
