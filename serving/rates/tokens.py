@@ -86,7 +86,10 @@ class Hold:
         """See Sink. Of an answer that broke off what came counts, and its prompt."""
         tokens = record.tokens
         used = tokens.prompt + tokens.completion
-        if tokens.estimated and tokens.completion:
+        left = record.outcome == "cancelled" and record.times.engine_sent is not None
+        if left and not record.stream:
+            used = self.bucket.amount  # the engine worked, and nobody knows for how many tokens
+        elif tokens.estimated and (tokens.completion or left):
             used += self.need.prompt
         elif record.outcome == "complete":
             self.habits.learn(self.need, tokens)
