@@ -52,10 +52,11 @@ INSERT INTO keys_version SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM keys_version);
 """,
     later=(("keys", "budget", "TEXT"), *(("keys", f"{each}_per_minute", "INTEGER") for each in ("requests", "tokens"))),
 )
-# By name: a `*` that is prepared would fail at the gateways that run while a newer one adds a column.
-_KEPT = "id, sha256, tenant, groups, role, note, created_at, revoked_at, budget, requests_per_minute, tokens_per_minute"
-_INSERT = f"INSERT INTO keys ({_KEPT}) VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"  # noqa: S608  # names of ours
-_LIST = f"SELECT {_KEPT} FROM keys ORDER BY created_at, id"  # noqa: S608  # names of ours
+_INSERT = (
+    "INSERT INTO keys (id, sha256, tenant, groups, role, note, created_at, revoked_at, budget, requests_per_minute, "
+    "tokens_per_minute) VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
+)
+_LIST = "SELECT * FROM keys ORDER BY created_at, id"
 _TENANTS_KEY = "id = ? AND revoked_at IS NULL AND tenant = coalesce(?, tenant)"
 # With every change, and first in its transaction: changes of several gateways come one after another.
 _CHANGED: Statement = ("UPDATE keys_version SET version = version + 1", ())
